@@ -1,0 +1,158 @@
+"""What the controller needs of the world, as narrow ports: objects, traffic, metrics, history and time.
+
+Standalone and cluster implement the same ports; the loop does not know which one it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+Object = dict[str, Any]
+"""A manifest as JSON: apiVersion, kind, metadata, spec, status."""
+
+
+class Ref(NamedTuple):
+    """The identity of an object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class NotFoundError(Exception):
+    """The object is not there (any more)."""
+
+
+class ConflictError(Exception):
+    """The object changed since it was read: read again, decide again."""
+
+
+class UnavailableError(Exception):
+    """The store, Prometheus or the data plane cannot answer now; nothing is known, so nothing is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """A change of one object."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    object: Object
+
+
+class Store(Protocol):
+    """Objects with resourceVersion, generation, status, events and guarded patches."""
+
+    async def list(self, kind: str, namespace: str | None = None) -> list[Object]:
+        """Return all objects of a kind, by namespace and name."""
+
+    async def get(self, ref: Ref) -> Object:
+        """Return one object; NotFoundError."""
+
+    async def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]], *, manager: str) -> Object:
+        """Apply a JSON Patch (RFC 6902) as one write by `manager`. ConflictError when a `test` fails."""
+
+    async def patch_status(self, ref: Ref, status: Object, *, resource_version: str) -> Object:
+        """Replace the status; spec and generation stay. ConflictError when the object has moved on."""
+
+    async def event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Tell of something that happened to an object; equal events are counted, not repeated."""
+
+    def watch(self, kinds: Sequence[str], since: str | None = None) -> AsyncIterator[WatchEvent]:
+        """Yield changes after resourceVersion `since` (None: from now on), until closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Whether the proxies run what the objects say."""
+
+    ok: bool
+    detail: str = ""
+
+
+class DataPlane(Protocol):
+    """The proxies behind the objects."""
+
+    async def applied(self, virtual_service: Object) -> Applied:
+        """Tell whether this very version of a VirtualService is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One labelled counter: its values at the asked instants (absent instants are left out)."""
+
+    labels: Mapping[str, str]
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The answer to one grouped query; `warnings` is never dropped (partial answers say so there)."""
+
+    series: tuple[Series, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Metrics(Protocol):
+    """Prometheus, asked for cumulative counters at aligned instants."""
+
+    async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
+        """Evaluate `query` at start, start+step .. end (unix seconds, inclusive). UnavailableError."""
+
+
+class Clock(Protocol):
+    """Time, injected so that tests own it."""
+
+    def now(self) -> float:
+        """Return unix time in seconds."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one look of one run leaves behind; written to the history as one transaction."""
+
+    run: str
+    """Run id."""
+    policy: str
+    """`namespace/name`."""
+    at: float
+    """When the look was taken, unix seconds."""
+    cursor: int
+    """End of the last interval consumed, unix seconds: evidence up to here is in `evidence`."""
+    weights: Mapping[str, int]
+    """Intended weights per variant while the intervals ran."""
+    intervals: Sequence[Mapping[str, Any]]
+    """The tables consumed now: {metric, end, control: {total, events}, candidate: {total, events}}."""
+    evidence: Mapping[str, Any]
+    """The judge's state after them, exact."""
+    verdict: Mapping[str, Any]
+    """The judge's verdict on it, with numbers and words."""
+    decision: Mapping[str, Any] | None = None
+    """The decision taken, when it was not to hold on: {action, reason, message, step, weights, inputs}."""
+    run_facts: Mapping[str, Any] = field(default_factory=dict)
+    """The run as a whole: {number, control, candidate, revisions, startedAt, endedAt, outcome, policy}."""
+
+
+class History(Protocol):
+    """Every observation and decision of every run. SQLite by default, PostgreSQL by URL."""
+
+    async def record(self, tick: Tick) -> None:
+        """Write one look; writing the same (run, cursor, decision) again changes nothing. UnavailableError."""
+
+    async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
+        """Return (cursor, evidence) of the last look of a run, or None."""
+
+    async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
+        """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
+
+    async def run(self, run: str) -> Mapping[str, Any] | None:
+        """Return one run with `ticks` ({at, cursor, weights, verdict}, oldest first), `intervals`, `decisions`."""

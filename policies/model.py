@@ -1,0 +1,245 @@
+"""The language: a rollout policy and a metric template as frozen, typed values.
+
+The one model from which the parser, the CRD, the reference in docs/ and the offline rules are made. Every
+field has a description, since `kubectl explain` and the reference print it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from policies.units import Duration, Factor, Percent
+
+API_GROUP = "penstock.dev"
+API_VERSION = f"{API_GROUP}/v1alpha1"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+SubsetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$", max_length=253)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Weight = Annotated[int, Field(ge=1, le=100, strict=True)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class Spec(BaseModel):
+    """Base of every part of the language: frozen, camelCase in YAML, unknown fields are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' object metadata that Penstock reads; the rest is kept and ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    name: Name
+    namespace: Name = "default"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    generation: int = 0
+    resource_version: str = ""
+    uid: str = ""
+
+
+class ServiceRef(Spec):
+    """The service whose versions are compared."""
+
+    host: Host
+    """The host that clients call: a short name in the policy's namespace, or a fully qualified one."""
+    port: Port | None = None
+    """The service port; needed only when the host has several."""
+
+
+class VirtualServiceRef(Spec):
+    """A VirtualService and the routes in it whose weights Penstock writes."""
+
+    name: Name
+    """Its name; it lives in the policy's namespace."""
+    routes: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+    """Names of the http routes to manage (tls and tcp routes: `tls[0]`, `tcp[0]`); empty: the only one."""
+
+
+class Variant(Spec):
+    """One version of the service. Exactly one of `subset` and `host` says where its traffic goes."""
+
+    name: Name
+    """How reports and commands call it."""
+    subset: SubsetName | None = None
+    """A DestinationRule subset of the service's host."""
+    host: Host | None = None
+    """A host of its own, for versions that are separate services."""
+    version: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
+    """The value of the metrics' version label; without it, the subset's `version` label."""
+
+
+class Step(Spec):
+    """A stage of a canary: this share for the candidate, at least this long."""
+
+    weight: Weight
+    """Per cent of requests for the candidate, 1 to 100."""
+    hold: Duration = Duration(0)
+    """The least time at this weight with no harm shown."""
+    pause: bool = False
+    """After the hold, wait for a person: `penstock promote NAME`."""
+    require: Literal["noHarm", "safe"] = "noHarm"
+    """What the evidence must say before the next step: no harm shown, or safety shown."""
+
+
+class Canary(Spec):
+    """Shift traffic in steps; after the last one, full promotion once every metric with a margin is safe."""
+
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=50)]
+    """Stages in order; weights must rise."""
+
+
+class Strategy(Spec):
+    """How traffic moves. Exactly one member is set (later also abTest, blueGreen and shadow)."""
+
+    canary: Canary | None = None
+    """Shift traffic to the candidate in steps."""
+
+
+class Metric(Spec):
+    """A guardrail: shown harm rolls back. With a margin it is also a condition of promotion."""
+
+    template: Name
+    """The MetricTemplate to use: one of the catalog, or a document of your own."""
+    name: Name | None = None
+    """How reports call it; without it, the template's name."""
+    margin: Percent | None = None
+    """How much worse is still acceptable; promotion needs proof that it is not exceeded. For a proportion: of
+    the odds. For latency: of the time itself."""
+    tolerance: Percent = Percent.parse("0%")
+    """Roll back only for harm beyond this (odds of an event, or of a slow request)."""
+    dispersion: Factor = Factor.parse("1")
+    """Assumed clustering of events: 1 for independent requests, more for retry storms. Evidence is divided
+    by it."""
+    edges: Annotated[tuple[Factor, ...], Field(max_length=24)] = ()
+    """For latency: bucket edges to judge, in the template's unit; empty: the template's."""
+
+
+class Decision(Spec):
+    """Error rates, deadline, and what to do when the evidence does not decide."""
+
+    false_rollback: Percent = Percent.parse("1%")
+    """The chance to roll back a harmless candidate: over the whole rollout, all metrics and all looks."""
+    false_promote: Percent = Percent.parse("5%")
+    """The chance to promote a candidate that is worse than a margin, however often one looks."""
+    interval: Duration = Duration(10_000)
+    """Time between looks: whole seconds, at least two scrapes."""
+    min_samples: Count = 100
+    """Requests each of control and candidate must have had before anything is concluded."""
+    deadline: Duration = Duration(7_200_000)
+    """The longest a run may take without a decision."""
+    on_deadline: Literal["hold", "rollback", "promote"] = "hold"
+    """What to do then."""
+    on_no_data: Literal["hold", "rollback"] = "hold"
+    """What to do when the metrics have had no data for `noDataTimeout`."""
+    no_data_timeout: Duration = Duration(300_000)
+    """How long without data before `onNoData` applies."""
+    on_drift: Literal["correct", "adopt", "hold"] = "correct"
+    """What to do when somebody else changes the managed weights during a run."""
+
+
+class RolloutSpec(Spec):
+    """What a team wants of a rollout."""
+
+    service: ServiceRef
+    """The service whose versions are compared."""
+    virtual_service: VirtualServiceRef | None = None
+    """The VirtualService that splits its traffic. Exactly one of this and `virtualServices` is set."""
+    virtual_services: Annotated[tuple[VirtualServiceRef, ...], Field(max_length=16)] = ()
+    """Several VirtualServices that carry the same split."""
+    variants: Annotated[tuple[Variant, ...], Field(min_length=2, max_length=16)]
+    """The versions; the first is the control. A canary takes two."""
+    strategy: Strategy
+    """How traffic moves."""
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=32)]
+    """What is judged; at least one has a margin."""
+    decision: Decision = Decision()
+    """Error rates, deadline, and what to do when the evidence does not decide."""
+
+    @property
+    def routes(self) -> tuple[VirtualServiceRef, ...]:
+        """The VirtualServices whose weights are managed, however they were written."""
+        return (self.virtual_service, *self.virtual_services) if self.virtual_service else self.virtual_services
+
+
+class RolloutPolicy(Spec):
+    """One declarative rollout (`penstock.dev/v1alpha1`, kind RolloutPolicy)."""
+
+    api_version: Literal["penstock.dev/v1alpha1"]
+    kind: Literal["RolloutPolicy"]
+    metadata: Metadata
+    spec: RolloutSpec
+
+    @property
+    def key(self) -> str:
+        """Namespace and name, as `namespace/name`."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+class Labels(Spec):
+    """The labels of a metric that say whose request it was."""
+
+    namespace: Text
+    """The label with the destination's namespace."""
+    service: Text
+    """The label with the destination service's name or host."""
+    version: Text
+    """The label with the destination's version."""
+    instance: Text = "instance"
+    """The label with the process that counted; its counters reset together."""
+
+
+class Outcome(Spec):
+    """How a request is read as an event, by the label values of its series. Regular expressions match whole
+    values (RE2, as in PromQL)."""
+
+    protocol_label: Text | None = None
+    """The label that tells gRPC from HTTP (its value `grpc`)."""
+    http_label: Text
+    """The label with the HTTP status."""
+    http_event: Text
+    """HTTP statuses that are events, e.g. `5..|0`."""
+    grpc_label: Text | None = None
+    """The label with the gRPC status."""
+    grpc_event: Text | None = None
+    """gRPC statuses that are events, e.g. `2|4|8|12|13|14|15`."""
+
+
+class TemplateSpec(Spec):
+    """A metric for all rollouts at once: one grouped query, and how to read its answer."""
+
+    kind: Literal["proportion", "histogram", "mean", "share"]
+    """proportion: events among requests. histogram: cumulative buckets. mean: sum and count. share: requests
+    only, to test the observed split against the intended one."""
+    unit: Literal["requests", "milliseconds", "seconds", "microseconds", "ratio"]
+    """The unit of the value (of the edges, for a histogram)."""
+    direction: Literal["lowerIsBetter", "higherIsBetter"] = "lowerIsBetter"
+    """Which way is harm."""
+    query: Text
+    """PromQL for an instant vector of cumulative counters, summed by at least `labels` (and `le`)."""
+    labels: Labels
+    """The labels that name namespace, service, version and instance."""
+    outcome: Outcome | None = None
+    """For a proportion: which series count as events."""
+    edges: Annotated[tuple[Factor, ...], Field(max_length=24)] = ()
+    """For a histogram: the bucket edges that are judged."""
+    description: Text
+    """One sentence for reports."""
+
+
+class MetricTemplate(Spec):
+    """A metric as data (`penstock.dev/v1alpha1`, kind MetricTemplate)."""
+
+    api_version: Literal["penstock.dev/v1alpha1"]
+    kind: Literal["MetricTemplate"]
+    metadata: Metadata
+    spec: TemplateSpec
