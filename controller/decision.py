@@ -1,0 +1,161 @@
+"""What a decision is made of: the world, the judgement, and the decision itself, all plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from controller.ports import Applied
+from controller.status import Outcome, Roles, Run, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from policies.model import RolloutPolicy, Step
+
+Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
+NOT_APPLIED = Applied(ok=False, detail="the proxies have not confirmed yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a person asked for; the nonce makes it happen once."""
+
+    nonce: str
+    verb: str
+    actor: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is so, as far as it can be read."""
+
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Revision per variant that can take traffic now."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Variants that cannot, and why."""
+    live: Mapping[str, int] | None = None
+    """Weights in force in the VirtualService, per variant; None when the route cannot be read."""
+    route_error: str = ""
+    changed_by: str = "unknown"
+    """Who wrote the route last, when it is not as we left it."""
+    applied: Applied = NOT_APPLIED
+    metrics_error: str = ""
+    action: Action | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the judge says, as far as a decision needs it."""
+
+    kind: Kind = "NoData"
+    sentence: str = "no requests have been counted yet"
+    blame: str | None = None
+    enough: bool = False
+    """Whether control and candidate have had the least number of requests."""
+    data_end: float | None = None
+    """End of the last interval in which every metric had data, unix seconds."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """The whole verdict, for the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, as data. `write` is None when traffic stays as it is."""
+
+    action: str
+    reason: str
+    message: str
+    status: Status
+    write: Mapping[str, int] | None = None
+    notable: bool = True
+    """Whether it is an event and goes to the history; a plain hold is not."""
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything a rule may look at, and the few ways in which it can decide."""
+
+    policy: RolloutPolicy
+    status: Status
+    world: World
+    judgement: Judgement
+    now: float
+
+    @property
+    def run(self) -> Run:
+        """The present run; ValueError when there is none."""
+        if self.status.run is None:
+            raise ValueError("this rule is for a run")
+        return self.status.run
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The canary's steps."""
+        canary = self.policy.spec.strategy.canary
+        return canary.steps if canary else ()
+
+    @property
+    def interval(self) -> float:
+        """Seconds between looks."""
+        return self.policy.spec.decision.interval.seconds
+
+    @property
+    def action(self) -> Action | None:
+        """The manual action that has not been seen yet."""
+        action, last = self.world.action, self.status.last_action
+        return None if action is None or (last is not None and last.nonce == action.nonce) else action
+
+    def hold(self, reason: str, message: str, *, warning: bool = False) -> Decision:
+        """Change nothing, and say why."""
+        return Decision("Hold", reason, message, self.status, notable=False, warning=warning)
+
+    def refuse(self, message: str) -> Decision:
+        """Turn a manual action down."""
+        return Decision("Refuse", "ActionRefused", message, self.status, warning=True)
+
+    def keep(self, action: str, reason: str, message: str, **run: Any) -> Decision:
+        """Change the run but not the traffic."""
+        return Decision(action, reason, message, self._status(**run))
+
+    def shift(self, action: str, reason: str, message: str, *, weight: int, **run: Any) -> Decision:
+        """Change the split: `weight` per cent for the candidate."""
+        weights = {self.run.control: 100 - weight, self.run.candidate: weight}
+        status = self._status(
+            weights=weights, applied=False, weights_changed_at=self.now, step_started_at=None, **run
+        )
+        status = status.model_copy(update={"weights": weights})
+        return Decision(action, reason, message, status, write=weights)
+
+    def roll_back(self, reason: str, message: str) -> Decision:
+        """End the run with all traffic on the control."""
+        return replace(self._end("RollBack", "RolledBack", reason, message, weight=0), warning=True)
+
+    def promote(self, reason: str, message: str) -> Decision:
+        """End the run with all traffic on the candidate, which is the control of the next run."""
+        decision = self._end("Promote", "Promoted", reason, message, weight=100)
+        roles = Roles(control=self.run.candidate, candidate=self.run.control)
+        return replace(decision, status=decision.status.model_copy(update={"roles": roles}))
+
+    def supersede(self, reason: str, message: str) -> Decision:
+        """End the run without a verdict on the candidate: its new revision will be judged afresh."""
+        decision = self._end("Supersede", "Superseded", reason, message, weight=0)
+        settled = {self.run.control: self.run.revisions[self.run.control]}
+        return replace(decision, status=decision.status.model_copy(update={"settled": settled}))
+
+    def _end(self, action: str, outcome: Outcome, reason: str, message: str, *, weight: int) -> Decision:
+        decision = self.shift(action, reason, message, weight=weight)
+        run = decision.status.run
+        ended = run and run.model_copy(
+            update={
+                "outcome": outcome, "reason": reason, "message": message, "decided_at": self.now,
+                "blame": self.judgement.blame if reason == "Harmful" else None,
+                "paused": False, "waiting_for_approval": False,
+            }
+        )  # fmt: skip
+        status = decision.status.model_copy(update={"run": ended, "settled": dict(self.run.revisions)})
+        return replace(decision, status=status)
+
+    def _status(self, **changes: Any) -> Status:
+        return self.status.model_copy(update={"run": self.run.model_copy(update=changes)})

@@ -1,0 +1,148 @@
+"""The status of a rollout: what is wanted, how far it is, and conditions that humans and scripts wait for.
+
+The status is written before traffic is moved (docs/architecture.md), so it can be ahead of the VirtualService
+(`applied: false`), never behind it. It holds no numbers that change at every look: a rollout that holds costs
+no write.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def to_rfc3339(seconds: float) -> str:
+    """Print unix seconds as RFC 3339 with microseconds, as Kubernetes' MicroTime."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_rfc3339(value: str | float) -> float:
+    """Read RFC 3339 (or unix seconds) as unix seconds; ValueError."""
+    return value if isinstance(value, (int, float)) else datetime.fromisoformat(value).timestamp()
+
+
+Time = Annotated[float, PlainValidator(from_rfc3339), PlainSerializer(to_rfc3339)]
+
+Outcome = Literal["Promoted", "RolledBack", "Superseded"]
+Truth = Literal["True", "False", "Unknown"]
+
+
+class Part(BaseModel):
+    """Base of the parts of the status: frozen, camelCase in JSON; unknown fields are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class Condition(Part):
+    """One condition, as in Kubernetes: the transition time moves only when the status does."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
+    last_transition_time: Time
+    observed_generation: int
+
+
+class LastAction(Part):
+    """The last manual action that was seen, and what came of it."""
+
+    nonce: str
+    verb: str
+    result: str
+
+
+class Run(Part):
+    """One attempt to bring one candidate revision to all traffic."""
+
+    id: str
+    number: int
+    control: str
+    candidate: str
+    revisions: dict[str, str]
+    step: int = 0
+    steps: int
+    weights: dict[str, int]
+    applied: bool = False
+    started_at: Time
+    step_started_at: Time | None = None
+    """When the proxies confirmed the present weights; the step's clock."""
+    weights_changed_at: Time
+    """When the present weights were decided."""
+    paused: bool = False
+    waiting_for_approval: bool = False
+    approved: bool = False
+    outcome: Outcome | None = None
+    reason: str = ""
+    message: str = ""
+    blame: str | None = None
+    decided_at: Time | None = None
+    ended_at: Time | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the run is still open."""
+        return self.outcome is None
+
+    @property
+    def candidate_weight(self) -> int:
+        """The candidate's intended share in per cent."""
+        return self.weights.get(self.candidate, 0)
+
+
+class Roles(Part):
+    """Which variant is which now; promotion swaps them."""
+
+    control: str
+    candidate: str
+
+
+class Status(Part):
+    """The whole status of a RolloutPolicy."""
+
+    observed_generation: int = 0
+    summary: str = ""
+    verdict: str = ""
+    roles: Roles | None = None
+    weights: dict[str, int] = Field(default_factory=dict)
+    run: Run | None = None
+    settled: dict[str, str] = Field(default_factory=dict)
+    """Revision per variant that needs no run: it was judged, or it was the control."""
+    last_action: LastAction | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    @classmethod
+    def of(cls, policy: Mapping[str, Any]) -> Status:
+        """Read the status of a stored object; an empty one is a new rollout."""
+        return cls.model_validate(policy.get("status") or {})
+
+    def dump(self) -> dict[str, Any]:
+        """Return the status as JSON values."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return one condition, or None."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+    def with_condition(
+        self, type_: str, status: Truth, reason: str, message: str, *, now: float, generation: int
+    ) -> Status:
+        """Return the status with one condition set; an unchanged one keeps its transition time."""
+        old = self.condition(type_)
+        since = old.last_transition_time if old and old.status == status else now
+        new = Condition(
+            type=type_,
+            status=status,
+            reason=reason,
+            message=message,
+            last_transition_time=since,
+            observed_generation=generation,
+        )
+        rest = tuple(condition for condition in self.conditions if condition.type != type_)
+        return self.model_copy(update={"conditions": tuple(sorted((*rest, new), key=lambda c: c.type))})
