@@ -1,0 +1,297 @@
+"""Every observation and decision of every run, in SQLite or PostgreSQL, through SQLAlchemy.
+
+Guarantees: a look is one transaction, so evidence and cursor never part; recording it again changes nothing,
+and an older look never takes the place of a newer one; numbers come back bit for bit (floats are written as
+their shortest exact decimals, in text, since a database's own JSON may round them or refuse infinities). Nothing
+is ever deleted. Of the evidence only the latest is kept.
+
+A database that is locked, read-only, down or written by a newer Penstock is an UnavailableError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from controller.ports import UnavailableError
+from controller.sqlite import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from controller.ports import Tick
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SCHEMA = 1
+WAIT_SECONDS = 5
+"""How long to wait for a lock or a connection."""
+PROSE = frozenset({"sentence", "reasons"})
+"""What a verdict says in words: kept for the latest look; older looks keep the numbers."""
+
+
+class _Json(sa.TypeDecorator[Any]):
+    """JSON in a text column: exact, infinities included."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        return json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        return json.loads(value)
+
+
+_META = sa.MetaData()
+_SCHEMA = sa.Table("penstock_schema", _META, sa.Column("version", sa.Integer, primary_key=True))
+_RUNS = sa.Table(
+    "runs",
+    _META,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("started", sa.Double, nullable=False),
+    sa.Column("cursor", sa.BigInteger, nullable=False),
+    sa.Column("weights", _Json, nullable=False),
+    sa.Column("verdict", _Json, nullable=False),
+    sa.Column("evidence", _Json, nullable=False),
+    sa.Column("facts", _Json, nullable=False),
+    sa.Index("runs_by_policy", "policy", "started"),
+    sa.Index("runs_by_start", "started"),
+)
+_TICKS = sa.Table(
+    "ticks",
+    _META,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("cursor", sa.BigInteger, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("weights", _Json, nullable=False),
+    sa.Column("verdict", _Json, nullable=False),
+)
+_INTERVALS = sa.Table(
+    "intervals",
+    _META,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("end", sa.BigInteger, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("counts", _Json, nullable=False),
+)
+_DECISIONS = sa.Table(
+    "decisions",
+    _META,
+    sa.Column("run", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("cursor", sa.BigInteger, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("decision", _Json, nullable=False),
+)
+
+
+class SqlHistory:
+    """`controller.ports.History` on a database URL: `sqlite:///PATH` or `postgresql+psycopg://...`."""
+
+    def __init__(self, url: str) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
+        self._engine = _engine(url)
+        self._where = self._engine.url.render_as_string(hide_password=True)
+        self._prepared = False
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connect, and create the tables on first use; UnavailableError."""
+        history = cls(url)
+        try:
+            await history.runs(limit=1)
+        except BaseException:
+            await history.close()
+            raise
+        return history
+
+    async def close(self) -> None:
+        """Finish what is being written and let the connections go."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown(wait=False)
+
+    async def record(self, tick: Tick) -> None:
+        """Write one look of one run in one transaction; UnavailableError."""
+        await self._run(_record, tick)
+
+    async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
+        """Return (cursor, evidence) of the last look of a run, or None."""
+        return await self._run(_evidence, run)
+
+    async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
+        """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
+        return await self._run(_runs, policy, limit)
+
+    async def run(self, run: str) -> Mapping[str, Any] | None:
+        """Return one run with `ticks`, `intervals` and `decisions`, each oldest first, or None."""
+        return await self._run(_whole, run)
+
+    async def _run(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def call() -> T:
+            try:
+                if not self._prepared:
+                    with self._engine.begin() as connection:
+                        _prepare(connection, self._where)
+                    self._prepared = True
+                with self._engine.begin() as connection:
+                    return work(connection, *args, **kwargs)
+            except sa.exc.DBAPIError as error:
+                raise UnavailableError(f"the history {self._where} {_reason(error)}") from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(
+        url, connect_args=_connect_args(url), pool_pre_ping=True, pool_size=1, max_overflow=0
+    )
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _configure_sqlite)
+    return engine
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        return {"timeout": WAIT_SECONDS}
+    milliseconds = WAIT_SECONDS * 1000
+    return {
+        "connect_timeout": WAIT_SECONDS,
+        "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds}",
+    }
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    # After a power cut the last looks may be gone; they are read from Prometheus again.
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _prepare(connection: sa.Connection, where: str) -> None:
+    """Create the tables on first use; refuse those of a newer Penstock."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7465647)"))  # replicas may start together
+    if not sa.inspect(connection).has_table(_SCHEMA.name):
+        _META.create_all(connection)
+        connection.execute(_insert(connection, _SCHEMA).values(version=SCHEMA).on_conflict_do_nothing())
+    found = connection.scalar(sa.select(sa.func.max(_SCHEMA.c.version)))
+    if found > SCHEMA:
+        raise UnavailableError(
+            f"the history {where} was written by a newer Penstock (schema {found}; this one knows {SCHEMA})"
+        )
+
+
+def _reason(error: sa.exc.DBAPIError) -> str:
+    if isinstance(error.orig, sqlite3.Error):
+        return words(error.orig)
+    first = str(error.orig).strip().partition("\n")[0]
+    return f"does not answer: {first[:300]}"
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def _record(connection: sa.Connection, tick: Tick) -> None:
+    _record_run(connection, tick)  # first, since it locks the run against a second writer
+    look = {"run": tick.run, "cursor": tick.cursor, "at": tick.at}
+    ticks = _insert(connection, _TICKS).values(
+        **look, weights=dict(tick.weights), verdict=numbers(tick.verdict)
+    )
+    connection.execute(ticks.on_conflict_do_nothing())
+    if tick.intervals:
+        rows = [
+            {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
+            for table in tick.intervals
+        ]
+        connection.execute(_insert(connection, _INTERVALS).on_conflict_do_nothing(), rows)
+    if tick.decision is not None:
+        _record_decision(connection, look, dict(tick.decision))
+
+
+def _record_run(connection: sa.Connection, tick: Tick) -> None:
+    values = {
+        "cursor": tick.cursor,
+        "weights": dict(tick.weights),
+        "verdict": dict(tick.verdict),
+        "evidence": dict(tick.evidence),
+        "facts": dict(tick.run_facts),
+    }
+    insert = _insert(connection, _RUNS).values(id=tick.run, policy=tick.policy, started=tick.at, **values)
+    newer = insert.excluded.cursor >= _RUNS.c.cursor
+    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values, where=newer))
+
+
+def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decision: dict[str, Any]) -> None:
+    """Append a decision, unless it is the last one of this look: then the look is being recorded again."""
+    at_cursor = (_DECISIONS.c.run == look["run"]) & (_DECISIONS.c.cursor == look["cursor"])
+    last = connection.execute(
+        sa.select(_DECISIONS.c.seq, _DECISIONS.c.decision)
+        .where(at_cursor)
+        .order_by(_DECISIONS.c.seq.desc())
+        .limit(1)
+    ).first()
+    if last is None or last.decision != json.loads(json.dumps(decision)):
+        seq = last.seq + 1 if last else 0
+        connection.execute(sa.insert(_DECISIONS).values(**look, seq=seq, decision=decision))
+
+
+def numbers(verdict: Any) -> Any:
+    """Return a verdict without its prose."""
+    if isinstance(verdict, dict):
+        return {key: numbers(value) for key, value in verdict.items() if key not in PROSE}
+    return [numbers(item) for item in verdict] if isinstance(verdict, list | tuple) else verdict
+
+
+def _evidence(connection: sa.Connection, run: str) -> tuple[int, Mapping[str, Any]] | None:
+    row = connection.execute(sa.select(_RUNS.c.cursor, _RUNS.c.evidence).where(_RUNS.c.id == run)).first()
+    return (row.cursor, row.evidence) if row else None
+
+
+def _runs(connection: sa.Connection, policy: str | None, limit: int) -> list[Mapping[str, Any]]:
+    query = sa.select(_RUNS).order_by(_RUNS.c.started.desc(), _RUNS.c.id.desc()).limit(limit)
+    if policy is not None:
+        query = query.where(_RUNS.c.policy == policy)
+    return [_summary(row) for row in connection.execute(query)]
+
+
+def _summary(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        **row.facts,
+        "id": row.id,
+        "policy": row.policy,
+        "cursor": row.cursor,
+        "weights": row.weights,
+        "verdict": row.verdict,
+    }
+
+
+def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:
+    row = connection.execute(sa.select(_RUNS).where(_RUNS.c.id == run)).first()
+    if row is None:
+        return None
+    return _summary(row) | {
+        "ticks": _rows(connection, _TICKS, run),
+        "intervals": [row["counts"] for row in _rows(connection, _INTERVALS, run)],
+        "decisions": [
+            {**row["decision"], "at": row["at"], "cursor": row["cursor"]}
+            for row in _rows(connection, _DECISIONS, run)
+        ],
+    }
+
+
+def _rows(connection: sa.Connection, table: sa.Table, run: str) -> Sequence[dict[str, Any]]:
+    """Return a run's rows of a table in the order of their keys, which is that of time."""
+    columns = [column for column in table.c if column.name != "run"]
+    query = sa.select(*columns).where(table.c.run == run).order_by(*table.primary_key.columns)
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public way
