@@ -2,8 +2,8 @@
 
 Guarantees: a look is one transaction, so evidence and cursor never part; recording it again changes nothing,
 and an older look never takes the place of a newer one; numbers come back bit for bit (floats are written as
-their shortest exact decimals, in text, since a database's own JSON may round them or refuse infinities). Nothing
-is ever deleted. Of the evidence only the latest is kept.
+their shortest exact decimals, in text, since a database's own JSON may round them or refuse infinities).
+Nothing is ever deleted. Of the evidence only the latest is kept.
 
 A database that is locked, read-only, down or written by a newer Penstock is an UnavailableError.
 """
@@ -33,8 +33,6 @@ T = TypeVar("T")
 SCHEMA = 1
 WAIT_SECONDS = 5
 """How long to wait for a lock or a connection."""
-PROSE = frozenset({"sentence", "reasons"})
-"""What a verdict says in words: kept for the latest look; older looks keep the numbers."""
 
 
 class _Json(sa.TypeDecorator[Any]):
@@ -58,6 +56,7 @@ _RUNS = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("policy", sa.Text, nullable=False),
     sa.Column("started", sa.Double, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
     sa.Column("cursor", sa.BigInteger, nullable=False),
     sa.Column("weights", _Json, nullable=False),
     sa.Column("verdict", _Json, nullable=False),
@@ -205,9 +204,7 @@ def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postg
 def _record(connection: sa.Connection, tick: Tick) -> None:
     _record_run(connection, tick)  # first, since it locks the run against a second writer
     look = {"run": tick.run, "cursor": tick.cursor, "at": tick.at}
-    ticks = _insert(connection, _TICKS).values(
-        **look, weights=dict(tick.weights), verdict=numbers(tick.verdict)
-    )
+    ticks = _insert(connection, _TICKS).values(**look, weights=dict(tick.weights), verdict=dict(tick.verdict))
     connection.execute(ticks.on_conflict_do_nothing())
     if tick.intervals:
         rows = [
@@ -220,16 +217,21 @@ def _record(connection: sa.Connection, tick: Tick) -> None:
 
 
 def _record_run(connection: sa.Connection, tick: Tick) -> None:
-    values = {
-        "cursor": tick.cursor,
+    """Write what is latest: the evidence by its cursor, the rest by time, since a decision may need no data."""
+    evidence = {"cursor": tick.cursor, "evidence": dict(tick.evidence)}
+    latest = {
+        "at": tick.at,
         "weights": dict(tick.weights),
         "verdict": dict(tick.verdict),
-        "evidence": dict(tick.evidence),
         "facts": dict(tick.run_facts),
     }
-    insert = _insert(connection, _RUNS).values(id=tick.run, policy=tick.policy, started=tick.at, **values)
-    newer = insert.excluded.cursor >= _RUNS.c.cursor
-    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values, where=newer))
+    insert = _insert(connection, _RUNS).values(
+        id=tick.run, policy=tick.policy, started=tick.at, **evidence, **latest
+    )
+    new = insert.excluded
+    update = {key: sa.case((new.cursor >= _RUNS.c.cursor, new[key]), else_=_RUNS.c[key]) for key in evidence}
+    update |= {key: sa.case((new.at >= _RUNS.c.at, new[key]), else_=_RUNS.c[key]) for key in latest}
+    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=update))
 
 
 def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decision: dict[str, Any]) -> None:
@@ -246,13 +248,6 @@ def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decisio
         connection.execute(sa.insert(_DECISIONS).values(**look, seq=seq, decision=decision))
 
 
-def numbers(verdict: Any) -> Any:
-    """Return a verdict without its prose."""
-    if isinstance(verdict, dict):
-        return {key: numbers(value) for key, value in verdict.items() if key not in PROSE}
-    return [numbers(item) for item in verdict] if isinstance(verdict, list | tuple) else verdict
-
-
 def _evidence(connection: sa.Connection, run: str) -> tuple[int, Mapping[str, Any]] | None:
     row = connection.execute(sa.select(_RUNS.c.cursor, _RUNS.c.evidence).where(_RUNS.c.id == run)).first()
     return (row.cursor, row.evidence) if row else None
@@ -267,9 +262,9 @@ def _runs(connection: sa.Connection, policy: str | None, limit: int) -> list[Map
 
 def _summary(row: sa.Row[Any]) -> dict[str, Any]:
     return {
-        **row.facts,
         "id": row.id,
         "policy": row.policy,
+        **row.facts,
         "cursor": row.cursor,
         "weights": row.weights,
         "verdict": row.verdict,

@@ -1,0 +1,275 @@
+"""The history: what was recorded comes back exactly, once, on SQLite and on PostgreSQL.
+
+Not covered here: the order of writes against status and VirtualService, which is the loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.history import SqlHistory
+from controller.ports import Tick, UnavailableError
+
+LOOK = Tick(
+    run="ml.ranker.1",
+    policy="ml/ranker",
+    at=1_000.5,
+    cursor=1_000,
+    weights={"stable": 95, "candidate": 5},
+    intervals=[
+        {"metric": "errors", "end": 1_000, "control": {"total": 95, "events": [1]}, "candidate": {"total": 5}}
+    ],
+    evidence={"log": [0.1, -math.inf, 1e-300]},
+    verdict={"kind": "Undecided", "sentence": "too early", "metrics": [{"e_harm": 1.25, "sentence": "no"}]},
+    run_facts={"number": 1, "control": "v1", "candidate": "v2"},
+)
+PROMOTE = {
+    "action": "advance",
+    "reason": "Safe",
+    "message": "next step",
+    "step": 1,
+    "weights": {},
+    "inputs": {},
+}
+
+
+def _later(look: Tick, **changes) -> Tick:
+    return replace(look, at=look.at + 10, cursor=look.cursor + 10, intervals=[], **changes)
+
+
+def _postgresql_binaries() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL of its own in a temporary folder, ended afterwards."""
+    binaries = _postgresql_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server on this machine")
+    pytest.importorskip("psycopg")
+    if os.geteuid() == 0:
+        try:
+            shutil.chown(folder := tempfile.mkdtemp(), "postgres")
+        except LookupError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    else:
+        folder, user = tempfile.mkdtemp(), {}
+    data = f"{folder}/data"
+    subprocess.run(
+        [binaries / "initdb", "-D", data, "-U", "penstock", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"],
+        **user,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
+        **user,
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        subprocess.run(
+            ["/bin/sh", "-c", f"until {binaries}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.1; done"],
+            check=True,
+            timeout=30,
+        )
+        yield f"postgresql+psycopg://penstock@127.0.0.1:{port}/postgres"
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+async def history(request, tmp_path):
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/history.db"
+    else:
+        url = request.getfixturevalue("postgresql")
+        await _empty(url)
+    history = await SqlHistory.open(url)
+    yield history
+    await history.close()
+
+
+async def _empty(url: str) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute("DROP TABLE IF EXISTS decisions, intervals, ticks, runs, penstock_schema")
+
+
+async def test_a_look_comes_back_as_it_was_recorded(history):
+    await history.record(replace(LOOK, decision=PROMOTE))
+    assert await history.evidence(LOOK.run) == (1_000, LOOK.evidence)
+    run = await history.run(LOOK.run)
+    assert run is not None
+    assert (run["id"], run["number"], run["cursor"], run["weights"]) == (LOOK.run, 1, 1_000, LOOK.weights)
+    assert run["verdict"] == LOOK.verdict
+    assert run["intervals"] == LOOK.intervals
+    assert run["decisions"] == [{**PROMOTE, "at": 1_000.5, "cursor": 1_000}]
+    assert run["ticks"] == [
+        {
+            "cursor": 1_000,
+            "at": 1_000.5,
+            "weights": LOOK.weights,
+            "verdict": LOOK.verdict,
+        }
+    ]
+
+
+async def test_recording_a_look_again_changes_nothing(history):
+    await history.record(replace(LOOK, decision=PROMOTE))
+    once = await history.run(LOOK.run)
+    await history.record(replace(LOOK, decision=PROMOTE))
+    assert await history.run(LOOK.run) == once
+
+
+async def test_an_older_look_does_not_take_the_place_of_a_newer_one(history):
+    newer = _later(LOOK, evidence={"log": [2.0]})
+    await history.record(newer)
+    await history.record(LOOK)
+    assert await history.evidence(LOOK.run) == (1_010, {"log": [2.0]})
+    assert [tick["cursor"] for tick in (await history.run(LOOK.run))["ticks"]] == [1_000, 1_010]
+
+
+async def test_a_decision_without_evidence_updates_the_run_and_keeps_its_evidence(history):
+    await history.record(LOOK)
+    abort = replace(
+        LOOK, at=LOOK.at + 5, cursor=0, evidence={}, intervals=[], run_facts={"outcome": "Aborted"}
+    )
+    await history.record(replace(abort, decision={"action": "RollBack"}))
+    assert await history.evidence(LOOK.run) == (LOOK.cursor, LOOK.evidence)
+    assert (await history.runs())[0]["outcome"] == "Aborted"
+
+
+async def test_decisions_at_one_cursor_are_kept_in_their_order(history):
+    actions = ["pause", "resume", "pause"]
+    for action in actions:
+        await history.record(replace(LOOK, decision={"action": action}))
+    assert [decision["action"] for decision in (await history.run(LOOK.run))["decisions"]] == actions
+
+
+async def test_facts_of_a_run_are_those_of_its_latest_look(history):
+    await history.record(LOOK)
+    await history.record(replace(LOOK, run_facts={"number": 1, "outcome": "Promoted"}))
+    assert (await history.runs())[0]["outcome"] == "Promoted"
+
+
+async def test_runs_come_newest_first_by_policy_and_bounded(history):
+    for number in range(1, 4):
+        await history.record(replace(LOOK, run=f"ml.ranker.{number}", at=float(number)))
+    await history.record(replace(LOOK, run="ml.other.1", policy="ml/other", at=9.0))
+    assert [run["id"] for run in await history.runs("ml/ranker", limit=2)] == ["ml.ranker.3", "ml.ranker.2"]
+    assert (await history.runs())[0]["id"] == "ml.other.1"
+
+
+async def test_what_is_not_there_is_none(history):
+    assert await history.run("no.such.1") is None
+    assert await history.evidence("no.such.1") is None
+    assert await history.runs("no/such") == []
+
+
+async def test_looks_of_many_runs_at_once_are_all_kept(history):
+    await asyncio.gather(*(history.record(replace(LOOK, run=f"ml.r{i}.1")) for i in range(20)))
+    assert len(await history.runs()) == 20
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(evidence=st.dictionaries(st.text(), _JSON, max_size=4))
+def test_evidence_survives_a_restart_bit_for_bit(tmp_path, evidence):
+    async def story():
+        url = f"sqlite:///{tmp_path}/exact.db"
+        first = await SqlHistory.open(url)
+        last = await first.evidence(LOOK.run)
+        cursor = last[0] + 10 if last else 10
+        await first.record(replace(LOOK, cursor=cursor, evidence=evidence))
+        await first.close()
+        second = await SqlHistory.open(url)
+        found = await second.evidence(LOOK.run)
+        await second.close()
+        assert found == (cursor, evidence)
+        assert repr(found[1]) == repr(evidence)
+
+    asyncio.run(story())
+
+
+async def test_a_locked_database_is_unavailable_and_recovers(tmp_path, monkeypatch):
+    monkeypatch.setattr("controller.history.WAIT_SECONDS", 0.05)
+    path = tmp_path / "history.db"
+    history = await SqlHistory.open(f"sqlite:///{path}")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UnavailableError, match=r"history.db is locked by another process"):
+        await history.record(LOOK)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await history.run(LOOK.run) is None
+    await history.record(LOOK)
+    assert await history.evidence(LOOK.run) is not None
+    await history.close()
+
+
+async def test_a_half_recorded_look_leaves_nothing(tmp_path):
+    history = await SqlHistory.open(f"sqlite:///{tmp_path}/history.db")
+    with pytest.raises(KeyError):
+        await history.record(replace(LOOK, intervals=[{"metric": "errors"}]))
+    assert await history.run(LOOK.run) is None
+    await history.close()
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path):
+    (tmp_path / "history.db").write_text("not a database at all, but long enough to be looked at " * 20)
+    with pytest.raises(UnavailableError, match="is not a database"):
+        await SqlHistory.open(f"sqlite:///{tmp_path}/history.db")
+
+
+async def test_a_missing_folder_is_unavailable(tmp_path):
+    with pytest.raises(UnavailableError, match="cannot be opened"):
+        await SqlHistory.open(f"sqlite:///{tmp_path}/none/history.db")
+
+
+async def test_a_history_of_a_newer_penstock_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/history.db"
+    await (await SqlHistory.open(url)).close()
+    with sqlite3.connect(tmp_path / "history.db") as other:
+        other.execute("UPDATE penstock_schema SET version = 99")
+    other.close()
+    with pytest.raises(UnavailableError, match=r"newer Penstock \(schema 99; this one knows 1\)"):
+        await SqlHistory.open(url)
+
+
+async def test_a_database_server_that_is_down_is_unavailable_and_its_password_unsaid():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pytest.importorskip("psycopg")
+    with pytest.raises(UnavailableError, match="does not answer") as caught:
+        await SqlHistory.open(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/postgres")
+    assert "secret" not in str(caught.value)
