@@ -1,0 +1,1 @@
+"""The shell: time, network and processes around the pure packages."""

@@ -146,7 +146,7 @@ class History(Protocol):
     """Every observation and decision of every run. SQLite by default, PostgreSQL by URL."""
 
     async def record(self, tick: Tick) -> None:
-        """Write one look; writing the same (run, cursor, decision) again changes nothing. UnavailableError."""
+        """Write one look; the same (run, cursor, decision) again changes nothing. UnavailableError."""
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
@@ -155,4 +155,4 @@ class History(Protocol):
         """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
 
     async def run(self, run: str) -> Mapping[str, Any] | None:
-        """Return one run with `ticks` ({at, cursor, weights, verdict}, oldest first), `intervals`, `decisions`."""
+        """Return one run with its ticks ({at, cursor, weights, verdict}), intervals and decisions, oldest first."""

@@ -133,8 +133,10 @@ class Status(Part):
     def with_condition(
         self, type_: str, status: Truth, reason: str, message: str, *, now: float, generation: int
     ) -> Status:
-        """Return the status with one condition set; an unchanged one keeps its transition time."""
+        """Return the status with one condition set; one with the same status and reason stays as it is."""
         old = self.condition(type_)
+        if old and (old.status, old.reason, old.observed_generation) == (status, reason, generation):
+            return self
         since = old.last_transition_time if old and old.status == status else now
         new = Condition(
             type=type_,

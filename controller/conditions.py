@@ -1,0 +1,82 @@
+"""From a decision to what humans and scripts read: conditions and the one-line summary. Pure.
+
+Conditions follow kstatus, so `kubectl wait`, Flux and Argo CD understand them: Ready (nothing in progress
+and nothing wrong), Reconciling (a run is going on), Stalled (it cannot go on by itself), and our own:
+Progressing, Paused, Healthy, TrafficApplied, MetricsAvailable.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controller.decision import Decision, Judgement, World
+    from controller.status import Run, Status, Truth
+
+STALLED = frozenset(
+    {"RouteUnreadable", "Drift", "Invalid", "DeadlineExceeded", "MetricsUnavailable", "NoData", "NotReady"}
+)
+"""Reasons to hold that do not pass by themselves."""
+
+
+def _truth(value: bool | None) -> Truth:
+    return "Unknown" if value is None else "True" if value else "False"
+
+
+def with_conditions(
+    decision: Decision, world: World, judgement: Judgement, *, now: float, generation: int
+) -> Status:
+    """Return the decision's status with generation, verdict, summary and all conditions."""
+    status, run = decision.status, decision.status.run
+    active = run is not None and run.active
+    failed = run is not None and run.outcome == "RolledBack"
+    stalled = (failed and not active) or decision.reason in STALLED
+    silent = bool(world.metrics_error) or (active and judgement.kind == "NoData")
+    harmed = failed and run is not None and run.reason == "Harmful"
+    table: tuple[tuple[str, bool | None], ...] = (
+        ("Ready", not active and not stalled and (run is None or run.applied)),
+        ("Reconciling", active and not stalled),
+        ("Stalled", stalled),
+        ("Progressing", active and not stalled and not (run and run.paused)),
+        ("Paused", bool(run and run.paused)),
+        ("Healthy", None if run is None else not harmed and judgement.kind not in {"Harmful", "Invalid"}),
+        ("TrafficApplied", run.applied if run else None),
+        ("MetricsAvailable", not silent if active else None),
+    )
+    for type_, value in table:
+        reason, message = _why(type_, decision, world, judgement, run)
+        status = status.with_condition(type_, _truth(value), reason, message, now=now, generation=generation)
+    verdict = judgement.kind if run else ""
+    return status.model_copy(
+        update={
+            "observed_generation": generation,
+            "verdict": verdict,
+            "summary": summary(decision, judgement),
+        }
+    )
+
+
+def _why(
+    type_: str, decision: Decision, world: World, judgement: Judgement, run: Run | None
+) -> tuple[str, str]:
+    """Return the reason and the message of a condition; messages hold no numbers that move at every look."""
+    if type_ == "MetricsAvailable":
+        return ("MetricsUnavailable", world.metrics_error) if world.metrics_error else (judgement.kind, "")
+    if type_ == "Healthy":
+        return judgement.kind if run else "NoRun", run.message if run and not run.active else ""
+    if type_ == "TrafficApplied":
+        return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
+    if run is not None and not run.active:
+        return run.reason or str(run.outcome), run.message
+    return (decision.reason, decision.message if decision.reason in STALLED - {"NoData"} else "")
+
+
+def summary(decision: Decision, judgement: Judgement) -> str:
+    """Return one line for humans."""
+    run = decision.status.run
+    if run is None:
+        return decision.message
+    if not run.active:
+        return f"{run.outcome} ({run.reason})" + ("" if run.applied else ", the proxies are not there yet")
+    place = f"Step {run.step + 1}/{run.steps}, {run.candidate_weight}% to {run.candidate}"
+    return f"{place}: {'paused' if run.paused else judgement.kind.lower()}"

@@ -1,0 +1,53 @@
+"""What the controller tells of itself: Prometheus metrics, every label set of which starts at zero."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+VERDICTS = ("Harmful", "Safe", "Undecided", "NoData", "Invalid")
+ERRORS = ("store", "history", "prometheus", "conflict", "internal")
+
+
+class Telemetry:
+    """The controller's own metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.looks = Counter("penstock_looks", "Passes of the loop", registry=self.registry)
+        self.look_seconds = Histogram("penstock_look_seconds", "Time of a pass", registry=self.registry)
+        self.errors = Counter("penstock_errors", "Failures by origin", ["origin"], registry=self.registry)
+        self.queries = Counter(
+            "penstock_queries", "Grouped queries to Prometheus", ["template"], registry=self.registry
+        )
+        self.writes = Counter("penstock_writes", "Writes to the store", ["what"], registry=self.registry)
+        self.decisions = Counter(
+            "penstock_decisions", "Decisions other than to hold", ["policy", "action"], registry=self.registry
+        )
+        self.weight = Gauge(
+            "penstock_weight_percent", "Intended share", ["policy", "variant"], registry=self.registry
+        )
+        self.verdict = Gauge(
+            "penstock_verdict", "1 for the verdict in force", ["policy", "verdict"], registry=self.registry
+        )
+        for origin in ERRORS:
+            self.errors.labels(origin)
+        for what in ("weights", "status"):
+            self.writes.labels(what)
+
+    def show(self, policy: str, weights: dict[str, int], verdict: str) -> None:
+        """Publish the state of one rollout."""
+        for variant, weight in weights.items():
+            self.weight.labels(policy, variant).set(weight)
+        for kind in VERDICTS:
+            self.verdict.labels(policy, kind).set(kind == verdict)
+
+    def forget(self, policy: str, variants: list[str]) -> None:
+        """Drop the series of a rollout that is gone."""
+        for variant in variants:
+            self.weight.remove(policy, variant)
+        for kind in VERDICTS:
+            self.verdict.remove(policy, kind)
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
