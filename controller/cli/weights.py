@@ -1,0 +1,103 @@
+"""`penstock weights`: the controller's weight edit by hand, on a file.
+
+Nothing is written: the JSON Patch or the edited text goes to stdout. Every error is one line on stderr, with
+exit status 2 and nothing on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from istio.route import RouteError
+from istio.text import edit_text, find
+from istio.weights import edit
+
+STDIN = Path("-")
+
+
+class _UsageError(Exception):
+    """An argument or a file that cannot be used."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("weights")(weights)
+
+
+def weights(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File with the VirtualService, YAML or JSON; - is stdin.")
+    ],
+    weights: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SUBSET_OR_HOST=WEIGHT",
+            help="Per cent for each destination; they sum to 100. HOST/SUBSET tells equal subsets apart.",
+        ),
+    ] = None,
+    route: Annotated[
+        list[str] | None,
+        typer.Option("--route", help="Route to edit: its name, or http[0], tls[0], tcp[0]. Repeatable."),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="patch|yaml", help="JSON Patch, or the edited text.")
+    ] = "patch",
+    virtual_service: Annotated[
+        str | None,
+        typer.Option(
+            "--virtual-service", metavar="[NAMESPACE/]NAME", help="Which one, when there are several."
+        ),
+    ] = None,
+) -> None:
+    """Set the weights of a VirtualService in a file: print the JSON Patch, or the edited file."""
+    try:
+        wanted = _parse(weights or [])
+        if output not in {"patch", "yaml"}:
+            raise _UsageError(f"-o must be patch or yaml, not {output!r}")
+        text = _read(file)
+        if output == "yaml":
+            result = edit_text(text, wanted, route or (), virtual_service)
+        else:
+            patch = edit(find(text, virtual_service), wanted, route or ())
+            result = json.dumps(patch, indent=2) + "\n"
+    except (RouteError, _UsageError) as error:
+        _fail(file, error)
+    typer.echo(result.encode(), nl=False)
+
+
+def _parse(arguments: list[str]) -> dict[str, int]:
+    """Return key -> weight of arguments `KEY=WEIGHT`."""
+    wanted: dict[str, int] = {}
+    for argument in arguments:
+        key, equals, weight = argument.partition("=")
+        if not equals or not re.fullmatch(r"[^\s/]+(/[^\s/]+)?", key):
+            raise _UsageError(f"{argument!r} must be SUBSET=WEIGHT, HOST=WEIGHT or HOST/SUBSET=WEIGHT")
+        if not re.fullmatch(r"-?[0-9]{1,9}", weight):
+            raise _UsageError(f"the weight of {key} must be a whole number from 0 to 100, not {weight!r}")
+        if key in wanted:
+            raise _UsageError(f"{key} is given twice")
+        wanted[key] = int(weight)
+    return wanted
+
+
+def _read(file: Path) -> str:
+    try:
+        data = typer.get_binary_stream("stdin").read() if file == STDIN else file.read_bytes()
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _UsageError(
+            f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _UsageError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _fail(file: Path, error: Exception) -> NoReturn:
+    name = "stdin" if file == STDIN else str(file)
+    typer.echo(" ".join(f"error: {name}: {error}".split()), err=True)
+    raise typer.Exit(2)
