@@ -217,7 +217,7 @@ def _record(connection: sa.Connection, tick: Tick) -> None:
 
 
 def _record_run(connection: sa.Connection, tick: Tick) -> None:
-    """Write what is latest: the evidence by its cursor, the rest by time, since a decision may need no data."""
+    """Write what is latest: evidence by its cursor, the rest by time, since a decision may need no data."""
     evidence = {"cursor": tick.cursor, "evidence": dict(tick.evidence)}
     latest = {
         "at": tick.at,
