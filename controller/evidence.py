@@ -121,7 +121,7 @@ class Collector:
         return known
 
     def window(self, policy: RolloutPolicy, run: Run, dossier: Dossier, now: float) -> tuple[int, int]:
-        """Return start and end (unix seconds) of the closed intervals that a run is owed; none if end <= start."""
+        """Return start and end (unix seconds) of the intervals that a run is owed; none if end <= start."""
         step = int(policy.spec.decision.interval.seconds)
         newest = int((now - self.settle) // step * step)
         confirmed = run.step_started_at if run.step_started_at is not None else now

@@ -11,10 +11,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from istio.drift import last_writer
+from istio.drift import drift
 from istio.names import full_name, same_host, short_name
-from istio.route import RouteError
-from istio.weights import current
+from istio.route import RouteError, UnmanagedWeightError
+from istio.weights import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -151,7 +151,10 @@ def _revision(labels: Mapping[str, str], endpoints: Sequence[Mapping[str, str]])
 def _routes(
     policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]
 ) -> tuple[list[tuple[VirtualServiceRef, Object]], dict[str, int] | None, str, str]:
-    """Return the VirtualServices, the live weights per variant, what is wrong, and who wrote last."""
+    """Return the VirtualServices, the live weights per variant, what is wrong, and who wrote last.
+
+    When several routes carry the split, the live weights are those of the first that differs from `wanted`.
+    """
     keys = {key_of(policy, variant): variant.name for variant in policy.spec.variants}
     namespace = policy.metadata.namespace
     by_name = {obj["metadata"]["name"]: obj for obj in objects.find("VirtualService", namespace)}
@@ -163,10 +166,28 @@ def _routes(
         if obj is None:
             return [], None, f"VirtualService {ref.name} does not exist in namespace {namespace}", writer
         try:
-            weights = {keys[key]: weight for key, weight in current(obj, list(keys), ref.routes).items()}
+            weights = _live(obj, keys, ref, wanted)
+            change = drift(obj, {key: wanted.get(name, 0) for key, name in keys.items()}, ref.routes)
         except RouteError as error:
             return [], None, f"VirtualService {ref.name}: {error}", writer
         found.append((ref, obj))
-        if live is None or weights != wanted:
-            live, writer = weights, last_writer(obj)
+        if live is None or live == wanted:
+            live, writer = weights, change.who if change else writer
     return found, live, "", writer
+
+
+def _live(
+    obj: Object, keys: Mapping[str, str], ref: VirtualServiceRef, wanted: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the weights in force per variant; RouteError also for traffic to a destination of no variant."""
+    chosen: dict[str, int] = {}
+    for managed in resolve(obj, list(keys), ref.routes):
+        weights = {keys[key]: weight for key, weight in managed.weights.items()}
+        strays = ", ".join(str(each) for each in managed.others if each.weight)
+        if strays:
+            raise UnmanagedWeightError(
+                f"route {managed.route} also sends traffic to {strays}, unknown to the policy"
+            )
+        if not chosen or chosen == wanted:
+            chosen = weights
+    return chosen

@@ -1,0 +1,160 @@
+"""Everything the demo runs: model servers, `penstock up`, and the load; started in order, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import string
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SERVICE_PORT = 8080
+TEMPLATE = Path(__file__).with_name("service.yaml")
+START_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One rollout of the demo: its name, the right decision, and how the candidate misbehaves."""
+
+    name: str
+    expected: str
+    faults: tuple[str, ...]
+
+    def harmless(self) -> Service:
+        """Return the same service with a candidate like its control."""
+        return replace(self, expected="promoted", faults=())
+
+
+class DemoError(Exception):
+    """Something of the demo did not start; the text says what, and the last words of it."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+class Stack:
+    """The running demo; an async context manager."""
+
+    def __init__(self, folder: Path, services: tuple[Service, ...], *, rate: float) -> None:
+        self.folder, self.services, self.rate = folder, services, rate
+        self.api_port, self.traffic_port, *self._model_ports = free_ports(2 + 2 * len(services))
+        self.url = f"http://127.0.0.1:{self.api_port}"
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._penstock: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        _say("starting six model servers ...")
+        for at, service in enumerate(self.services):
+            control, candidate = self._model_ports[2 * at : 2 * at + 2]
+            await self._model_server(control, "v1", ())
+            await self._model_server(candidate, "v2", service.faults)
+            self._write_manifests(service, control, candidate)
+        for port in self._model_ports:
+            await self._answering(f"http://127.0.0.1:{port}/v1/models/ready")
+        _say("starting Penstock, Envoy and Prometheus ...")
+        # the folder is written first and the load last: nothing is judged before there is traffic
+        self._penstock = await self._spawn(
+            "-m", "controller.cli", "up", str(self.folder / "manifests"),
+            "--api-port", str(self.api_port), "--publish", f"{SERVICE_PORT}={self.traffic_port}",
+            log="penstock.log",
+        )  # fmt: skip
+        await self._answering(f"{self.url}/readyz")
+        _say(f"sending {self.rate:.0f} requests per second to each service ...")
+        hosts = [part for service in self.services for part in ("--host", service.name)]
+        url = f"http://127.0.0.1:{self.traffic_port}/v1/models/model:predict"
+        await self._spawn("-m", "demo.load", "--url", url, "--rate", str(self.rate), *hosts, log="load.log")
+
+    async def _model_server(self, port: int, version: str, faults: tuple[str, ...]) -> None:
+        arguments = ("--port", str(port), "--version", version, *faults)
+        await self._spawn("-m", "demo.model_server", *arguments, log=f"model-{port}.log")
+
+    async def _spawn(self, *arguments: str, log: str) -> asyncio.subprocess.Process:
+        with (self.folder / log).open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, stdout=output, stderr=asyncio.subprocess.STDOUT,
+                cwd=TEMPLATE.parent.parent, start_new_session=True, env={**os.environ, "NO_COLOR": "1"},
+            )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    def _write_manifests(self, service: Service, control: int, candidate: int) -> None:
+        target = self.folder / "manifests"
+        target.mkdir(exist_ok=True)
+        filled = string.Template(TEMPLATE.read_text()).substitute(
+            name=service.name, control_port=control, candidate_port=candidate
+        )
+        (target / f"{service.name}.yaml").write_text(filled)
+
+    async def _answering(self, url: str) -> None:
+        """Wait until `url` answers 200; DemoError with the last words of whatever ended or is late."""
+        async with aiohttp.ClientSession() as session:
+            loop = asyncio.get_running_loop()
+            end = loop.time() + START_TIMEOUT
+            while loop.time() < end:
+                self._check_alive()
+                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                    async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.1)
+        raise DemoError(f"{url} does not answer; the last words of Penstock:\n{self._tail('penstock.log')}")
+
+    def _check_alive(self) -> None:
+        if self._penstock is not None and self._penstock.returncode is not None:
+            raise DemoError(f"penstock up ended:\n{self._tail('penstock.log')}")
+
+    def _tail(self, name: str) -> str:
+        log = self.folder / name
+        return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
+
+    async def _stop(self) -> None:
+        """End the load first and Penstock (with its Envoy and Prometheus) before the model servers."""
+        for process in reversed(self._processes):
+            await _end(process)
+        self._processes.clear()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    try:
+        await asyncio.wait_for(process.wait(), 20)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

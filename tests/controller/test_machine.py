@@ -1,0 +1,320 @@
+"""The decision as a table of situations: what is so, and what must follow. No clock, no process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.decision import Action, Decision, Judgement, World
+from controller.machine import decide
+from controller.ports import Applied
+from controller.status import Roles, Run, Status
+from policies.model import RolloutPolicy
+
+NOW = 1_000_000.0
+CONFIRMED = Applied(ok=True)
+
+
+def policy(**decision: object) -> RolloutPolicy:
+    return RolloutPolicy.model_validate(
+        {
+            "apiVersion": "penstock.dev/v1alpha1",
+            "kind": "RolloutPolicy",
+            "metadata": {"name": "ranker", "namespace": "ml"},
+            "spec": {
+                "service": {"host": "ranker"},
+                "virtualService": {"name": "ranker"},
+                "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
+                "strategy": {
+                    "canary": {
+                        "steps": [
+                            {"weight": 5, "hold": "60s"},
+                            {"weight": 25, "pause": True},
+                            {"weight": 50},
+                        ]
+                    }
+                },
+                "metrics": [{"template": "istio-error-rate", "margin": "25%"}],
+                "decision": {"interval": "10s", "deadline": "1h", **decision},
+            },
+        }
+    )
+
+
+def world(**changes: object) -> World:
+    base = World(
+        revisions={"stable": "a", "candidate": "b"},
+        live={"stable": 95, "candidate": 5},
+        applied=CONFIRMED,
+    )
+    return replace(base, **changes)
+
+
+def open_run(**changes: object) -> Status:
+    run = Run(
+        id="ml.ranker.1", number=1, control="stable", candidate="candidate",
+        revisions={"stable": "a", "candidate": "b"}, steps=3, weights={"stable": 95, "candidate": 5},
+        applied=True, started_at=NOW - 300, step_started_at=NOW - 100, weights_changed_at=NOW - 101,
+    )  # fmt: skip
+    run = run.model_copy(update=changes)
+    return Status(roles=Roles(control="stable", candidate="candidate"), weights=run.weights, run=run)
+
+
+def judged(kind: str, **changes: object) -> Judgement:
+    base = Judgement(kind=kind, sentence=f"{kind} it is", enough=True, data_end=NOW - 5, blame="errors")
+    return replace(base, **changes)
+
+
+UNDECIDED = judged("Undecided")
+ABORT = Action("n1", "abort", "ann")
+
+
+def on_step(number: int, **changes: object) -> tuple[Status, World]:
+    weight = (5, 25, 50)[number]
+    weights = {"stable": 100 - weight, "candidate": weight}
+    return open_run(step=number, weights=weights, **changes), world(live=weights)
+
+
+def outcome(decision: Decision) -> tuple[str, str, object]:
+    return decision.action, decision.reason, decision.write
+
+
+def test_a_new_ready_candidate_starts_a_run_at_the_first_step() -> None:
+    decision = decide(policy(), Status(), world(live={"stable": 100, "candidate": 0}), Judgement(), NOW)
+    assert outcome(decision) == ("Start", "Started", {"stable": 95, "candidate": 5})
+    run = decision.status.run
+    assert run is not None
+    assert (run.active, run.applied, run.number) == (True, False, 1)
+
+
+def test_nothing_starts_without_a_ready_candidate_or_a_readable_route() -> None:
+    for hindered in (
+        world(revisions={"stable": "a"}, missing={"candidate": "no endpoint"}),
+        world(live=None, route_error="no such route"),
+    ):
+        decision = decide(policy(), Status(), hindered, Judgement(), NOW)
+        assert outcome(decision) == ("Hold", "NotReady", None)
+
+
+def test_a_candidate_that_was_judged_does_not_run_again_until_it_changes() -> None:
+    rolled_back = decide(policy(), open_run(), world(), judged("Harmful"), NOW).status
+    settled = decide(policy(), rolled_back, world(live={"stable": 100, "candidate": 0}), UNDECIDED, NOW)
+    assert settled.action == "Confirm"
+    rest = world(live={"stable": 100, "candidate": 0})
+    assert decide(policy(), settled.status, rest, UNDECIDED, NOW).action == "Hold"
+    newer = replace(rest, revisions={"stable": "a", "candidate": "c"})
+    again = decide(policy(), settled.status, newer, UNDECIDED, NOW)
+    assert again.action == "Start"
+    assert again.status.run is not None
+    assert again.status.run.number == 2
+
+
+def test_proven_harm_rolls_back_in_one_decision_even_when_paused() -> None:
+    for status in (open_run(), open_run(paused=True), open_run(applied=False)):
+        decision = decide(policy(), status, world(), judged("Harmful"), NOW)
+        assert outcome(decision) == ("RollBack", "Harmful", {"stable": 100, "candidate": 0})
+        run = decision.status.run
+        assert run is not None
+        assert (run.outcome, run.blame, run.message) == ("RolledBack", "errors", "Harmful it is")
+
+
+@pytest.mark.parametrize(
+    "hindrance",
+    [
+        world(metrics_error="Prometheus does not answer"),
+        world(live=None, route_error="gone"),
+        world(live={"stable": 50, "candidate": 50}, changed_by="kubectl-edit"),
+        world(applied=Applied(ok=False)),
+    ],
+)
+@pytest.mark.parametrize("status", [open_run(), open_run(paused=True), open_run(applied=False)])
+def test_abort_works_whatever_else_is_wrong(hindrance: World, status: Status) -> None:
+    decision = decide(policy(), status, replace(hindrance, action=ABORT), Judgement(), NOW)
+    assert outcome(decision) == ("RollBack", "Aborted", {"stable": 100, "candidate": 0})
+    assert decision.status.last_action is not None
+    assert decision.status.last_action.nonce == "n1"
+
+
+def test_an_action_happens_once() -> None:
+    paused = decide(policy(), open_run(), world(action=Action("n", "pause")), UNDECIDED, NOW)
+    assert paused.action == "Pause"
+    again = decide(policy(), paused.status, world(action=Action("n", "pause")), UNDECIDED, NOW)
+    assert outcome(again) == ("Hold", "Paused", None)
+
+
+@pytest.mark.parametrize("verb", ["abort", "pause", "resume", "promote", "promote-full"])
+def test_without_a_run_every_action_but_retry_is_refused_in_words(verb: str) -> None:
+    status = Status(settled={"candidate": "b"})
+    decision = decide(policy(), status, world(action=Action("n", verb)), Judgement(), NOW)
+    assert outcome(decision) == ("Refuse", "ActionRefused", None)
+    assert "no run is in progress" in decision.message
+
+
+def test_retry_starts_a_settled_candidate_again() -> None:
+    status = Status(settled={"candidate": "b"})
+    decision = decide(policy(), status, world(action=Action("n", "retry", "ann")), Judgement(), NOW)
+    assert decision.action == "Start"
+    assert "retried by ann" in decision.message
+
+
+STEP_CASES = [
+    # step, since the step began, judgement -> action, reason
+    (0, 30, UNDECIDED, "Hold", "Holding"),
+    (0, 61, UNDECIDED, "Advance", "NoHarmShown"),
+    (0, 61, judged("NoData"), "Hold", "NoData"),
+    (0, 61, judged("Invalid"), "Hold", "Invalid"),
+    (0, 61, judged("Undecided", enough=False), "Hold", "TooFewSamples"),
+    (0, 61, judged("Undecided", data_end=NOW - 60), "Hold", "Measuring"),
+    (0, 400, judged("Undecided", data_end=NOW - 200), "Hold", "NoData"),
+    (1, 20, UNDECIDED, "AskApproval", "WaitingForApproval"),
+    (2, 20, UNDECIDED, "Hold", "ProvingSafety"),
+    (2, 20, judged("Safe"), "Promote", "Safe"),
+]
+
+
+@pytest.mark.parametrize(("step", "since", "judgement", "action", "reason"), STEP_CASES)
+def test_a_step_goes_on_only_after_its_hold_with_fresh_evidence(
+    step: int, since: float, judgement: Judgement, action: str, reason: str
+) -> None:
+    status, here = on_step(step, step_started_at=NOW - since)
+    decision = decide(policy(), status, here, judgement, NOW)
+    assert (decision.action, decision.reason) == (action, reason)
+
+
+def test_promotion_swaps_the_roles_so_that_the_candidate_is_the_next_control() -> None:
+    status, here = on_step(2)
+    decision = decide(policy(), status, here, judged("Safe"), NOW)
+    assert decision.write == {"stable": 0, "candidate": 100}
+    assert decision.status.roles is not None
+    assert (decision.status.roles.control, decision.status.roles.candidate) == ("candidate", "stable")
+    done = decide(policy(), decision.status, world(live=decision.write), UNDECIDED, NOW + 1).status
+    newer = world(live=decision.write, revisions={"stable": "c", "candidate": "b"})
+    following = decide(policy(), done, newer, UNDECIDED, NOW + 60)
+    assert following.write == {"candidate": 95, "stable": 5}
+
+
+def test_a_pause_step_waits_for_approval_and_then_goes_on() -> None:
+    status, here = on_step(1, step_started_at=NOW - 20)
+    asked = decide(policy(), status, here, UNDECIDED, NOW)
+    waiting = decide(policy(), asked.status, here, UNDECIDED, NOW)
+    assert outcome(waiting) == ("Hold", "WaitingForApproval", None)
+    approved = decide(policy(), asked.status, replace(here, action=Action("n", "promote")), UNDECIDED, NOW)
+    assert approved.action == "Approve"
+    following = decide(policy(), approved.status, here, UNDECIDED, NOW)
+    assert outcome(following) == ("Advance", "NoHarmShown", {"stable": 50, "candidate": 50})
+
+
+def test_promote_skips_a_hold_but_the_last_step_needs_proof_or_full() -> None:
+    skipped = decide(policy(), open_run(), world(action=Action("n", "promote")), UNDECIDED, NOW)
+    assert outcome(skipped) == ("Advance", "SkippedByHand", {"stable": 75, "candidate": 25})
+    status, here = on_step(2)
+    refused = decide(policy(), status, replace(here, action=Action("n", "promote")), UNDECIDED, NOW)
+    assert refused.action == "Refuse"
+    full = decide(policy(), status, replace(here, action=Action("m", "promote-full")), UNDECIDED, NOW)
+    assert outcome(full) == ("Promote", "PromotedByHand", {"stable": 0, "candidate": 100})
+
+
+def test_a_write_that_did_not_happen_is_made_up_for_and_then_confirmed() -> None:
+    status = open_run(applied=False, step_started_at=None)
+    before = world(live={"stable": 100, "candidate": 0})
+    assert outcome(decide(policy(), status, before, UNDECIDED, NOW)) == (
+        "Settle", "Writing", {"stable": 95, "candidate": 5},
+    )  # fmt: skip
+    waiting = decide(policy(), status, world(applied=Applied(ok=False, detail="old")), UNDECIDED, NOW)
+    assert outcome(waiting) == ("Hold", "WaitingForProxies", None)
+    confirmed = decide(policy(), status, world(), UNDECIDED, NOW)
+    assert confirmed.action == "Confirm"
+    assert confirmed.status.run is not None
+    assert confirmed.status.run.step_started_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("rule", "action", "written"),
+    [
+        ("correct", "Correct", {"stable": 95, "candidate": 5}),
+        ("adopt", "Adopt", None),
+        ("hold", "Hold", None),
+    ],
+)
+def test_drift_is_named_and_handled_by_the_policy(rule: str, action: str, written: object) -> None:
+    drifted = world(live={"stable": 50, "candidate": 50}, changed_by="kubectl-edit")
+    decision = decide(policy(onDrift=rule), open_run(), drifted, UNDECIDED, NOW)
+    assert (decision.action, decision.write) == (action, written)
+    assert "kubectl-edit" in decision.message
+    if rule == "adopt":
+        assert decision.status.weights == {"stable": 50, "candidate": 50}
+
+
+def test_a_candidate_that_cannot_take_traffic_is_rolled_back_with_that_reason() -> None:
+    gone = world(revisions={"stable": "a"}, missing={"candidate": "no endpoint has the labels version=v2"})
+    decision = decide(policy(), open_run(), gone, judged("Safe"), NOW)
+    assert outcome(decision) == ("RollBack", "CandidateGone", {"stable": 100, "candidate": 0})
+    assert "version=v2" in decision.message
+
+
+def test_a_newer_candidate_starts_over_with_a_run_of_its_own() -> None:
+    newer = world(revisions={"stable": "a", "candidate": "c"})
+    ended = decide(policy(), open_run(), newer, UNDECIDED, NOW)
+    assert outcome(ended) == ("Supersede", "NewRevision", {"stable": 100, "candidate": 0})
+    settled = replace(newer, live={"stable": 100, "candidate": 0})
+    confirmed = decide(policy(), ended.status, settled, UNDECIDED, NOW)
+    fresh = decide(policy(), confirmed.status, settled, UNDECIDED, NOW)
+    assert fresh.action == "Start"
+    assert fresh.status.run is not None
+    assert (fresh.status.run.number, fresh.status.run.step) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "action"), [("hold", "Hold"), ("rollback", "RollBack"), ("promote", "Promote")]
+)
+def test_the_deadline_does_what_the_policy_says(rule: str, action: str) -> None:
+    status, here = on_step(2, started_at=NOW - 4000)
+    decision = decide(policy(onDeadline=rule), status, here, UNDECIDED, NOW)
+    assert (decision.action, decision.reason) == (action, "DeadlineExceeded")
+
+
+@pytest.mark.parametrize(("rule", "action"), [("hold", "Hold"), ("rollback", "RollBack")])
+def test_silence_does_what_the_policy_says(rule: str, action: str) -> None:
+    silent = judged("Undecided", data_end=NOW - 500)
+    status = open_run(step_started_at=NOW - 600)
+    decision = decide(policy(onNoData=rule, noDataTimeout="5m"), status, world(), silent, NOW)
+    assert (decision.action, decision.reason) == (action, "NoData")
+
+
+def test_renamed_variants_start_over_instead_of_writing_unknown_names() -> None:
+    status = open_run().model_copy(update={"roles": Roles(control="old", candidate="older")})
+    decision = decide(policy(), status, world(live={"stable": 100, "candidate": 0}), UNDECIDED, NOW)
+    assert outcome(decision) == ("Start", "Started", {"stable": 95, "candidate": 5})
+
+
+KINDS = st.sampled_from(["Harmful", "Safe", "Undecided", "NoData", "Invalid"])
+VERBS = st.sampled_from([None, "pause", "resume", "promote", "promote-full", "abort", "retry"])
+
+
+@given(
+    steps=st.lists(st.tuples(KINDS, VERBS, st.integers(0, 100), st.booleans()), max_size=25),
+    rule=st.sampled_from(["correct", "adopt", "hold"]),
+)
+def test_wanted_weights_always_sum_to_100_and_never_skip_a_step(steps: list, rule: str) -> None:
+    """A random walk through verdicts, actions, drift and lost writes; the shell is played by the test."""
+    status, live, now = Status(), {"stable": 100, "candidate": 0}, NOW
+    chosen = policy(onDrift=rule)
+    for number, (kind, verb, drift, confirmed) in enumerate(steps):
+        now += 70
+        action = Action(str(number), verb) if verb else None
+        seen = {"stable": 100 - drift, "candidate": drift} if drift % 7 == 1 else live
+        here = world(live=seen, action=action, applied=Applied(ok=confirmed))
+        decision = decide(chosen, status, here, judged(kind, data_end=now - 5), now)
+        before, after = status.run, decision.status.run
+        if decision.write is not None:
+            assert sum(decision.write.values()) == 100
+            assert all(weight >= 0 for weight in decision.write.values())
+            live = dict(decision.write)
+        if before and after and before.id == after.id:
+            assert after.step - before.step in {0, 1}
+        if after and after.outcome == "Promoted" and after.reason == "Safe":
+            assert kind == "Safe"
+        status = Status.model_validate(decision.status.dump())
