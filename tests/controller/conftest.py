@@ -1,0 +1,23 @@
+"""Fixtures for the controller's tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controller.standalone.layout import Layout
+from tests.support.processes import end_all_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    """A standalone folder; whatever a test started for it is ended, also when the test fails."""
+    layout = Layout(tmp_path)
+    layout.create()
+    yield layout
+    assert end_all_of(tmp_path) == {}
