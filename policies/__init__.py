@@ -1,0 +1,1 @@
+"""The language: what a team writes, and what is wrong with it."""

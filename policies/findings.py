@@ -50,12 +50,10 @@ class Finding:
     def __str__(self) -> str:
         where = f"{self.source}: " if self.source else ""
         subject = " ".join(part for part in (self.object, self.path) if part)
-        detail = "".join(
-            f"; {word} {text}"
-            for word, text in (("found", self.found), ("allowed:", self.allowed))
-            if text is not None
-        )
-        return f"{where}{self.severity} {self.code}: {subject + ': ' if subject else ''}{self.message}{detail}"
+        found = f"; found {self.found}" if self.found is not None else ""
+        allowed = f"; allowed: {self.allowed}" if self.allowed and self.allowed not in self.message else ""
+        subject += ": " if subject else ""
+        return f"{where}{self.severity} {self.code}: {subject}{self.message}{found}{allowed}"
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

@@ -17,34 +17,56 @@ API_GROUP = "penstock.dev"
 API_VERSION = f"{API_GROUP}/v1alpha1"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-SubsetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)]
+SubsetName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)
+]
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$", max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Weight = Annotated[int, Field(ge=1, le=100, strict=True)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+LabelName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Spec(BaseModel):
     """Base of every part of the language: frozen, camelCase in YAML, unknown fields are errors."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
 class Metadata(BaseModel):
     """The part of Kubernetes' object metadata that Penstock reads; the rest is kept and ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
     name: Name
+    """Unique among the objects of its kind in the namespace."""
     namespace: Name = "default"
+    """Where the object, and every object it names, lives."""
     labels: dict[str, str] = {}
+    """Labels for people and tools; Penstock does not read them."""
     annotations: dict[str, str] = {}
+    """Notes for people and tools."""
     generation: int = 0
+    """Counts changes of the spec; set by the store."""
     resource_version: str = ""
+    """Changes with every write; set by the store."""
     uid: str = ""
+    """Identity over time; set by the store."""
 
 
 class ServiceRef(Spec):
@@ -59,7 +81,7 @@ class ServiceRef(Spec):
 class VirtualServiceRef(Spec):
     """A VirtualService and the routes in it whose weights Penstock writes."""
 
-    name: Name
+    name: ObjectName
     """Its name; it lives in the policy's namespace."""
     routes: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
     """Names of the http routes to manage (tls and tcp routes: `tls[0]`, `tcp[0]`); empty: the only one."""
@@ -85,7 +107,7 @@ class Step(Spec):
     """Per cent of requests for the candidate, 1 to 100."""
     hold: Duration = Duration(0)
     """The least time at this weight with no harm shown."""
-    pause: bool = False
+    pause: Flag = False
     """After the hold, wait for a person: `penstock promote NAME`."""
     require: Literal["noHarm", "safe"] = "noHarm"
     """What the evidence must say before the next step: no harm shown, or safety shown."""
@@ -168,16 +190,21 @@ class RolloutSpec(Spec):
     @property
     def routes(self) -> tuple[VirtualServiceRef, ...]:
         """The VirtualServices whose weights are managed, however they were written."""
-        return (self.virtual_service, *self.virtual_services) if self.virtual_service else self.virtual_services
+        single = (self.virtual_service,) if self.virtual_service else ()
+        return single + self.virtual_services
 
 
 class RolloutPolicy(Spec):
     """One declarative rollout (`penstock.dev/v1alpha1`, kind RolloutPolicy)."""
 
     api_version: Literal["penstock.dev/v1alpha1"]
+    """The version of the language: `penstock.dev/v1alpha1`."""
     kind: Literal["RolloutPolicy"]
+    """`RolloutPolicy`."""
     metadata: Metadata
+    """Name, namespace and the rest of Kubernetes' object metadata."""
     spec: RolloutSpec
+    """What a team wants of a rollout."""
 
     @property
     def key(self) -> str:
@@ -188,27 +215,29 @@ class RolloutPolicy(Spec):
 class Labels(Spec):
     """The labels of a metric that say whose request it was."""
 
-    namespace: Text
+    namespace: LabelName
     """The label with the destination's namespace."""
-    service: Text
+    service: LabelName
     """The label with the destination service's name or host."""
-    version: Text
+    version: LabelName
     """The label with the destination's version."""
-    instance: Text = "instance"
+    instance: LabelName = "instance"
     """The label with the process that counted; its counters reset together."""
 
 
 class Outcome(Spec):
-    """How a request is read as an event, by the label values of its series. Regular expressions match whole
-    values (RE2, as in PromQL)."""
+    """How a request is read as an event, by the label values of its series.
 
-    protocol_label: Text | None = None
+    Regular expressions match whole values (RE2, as in PromQL).
+    """
+
+    protocol_label: LabelName | None = None
     """The label that tells gRPC from HTTP (its value `grpc`)."""
-    http_label: Text
+    http_label: LabelName
     """The label with the HTTP status."""
     http_event: Text
-    """HTTP statuses that are events, e.g. `5..|0`."""
-    grpc_label: Text | None = None
+    """HTTP statuses that are events, e.g. `5..`."""
+    grpc_label: LabelName | None = None
     """The label with the gRPC status."""
     grpc_event: Text | None = None
     """gRPC statuses that are events, e.g. `2|4|8|12|13|14|15`."""
@@ -240,6 +269,10 @@ class MetricTemplate(Spec):
     """A metric as data (`penstock.dev/v1alpha1`, kind MetricTemplate)."""
 
     api_version: Literal["penstock.dev/v1alpha1"]
+    """The version of the language: `penstock.dev/v1alpha1`."""
     kind: Literal["MetricTemplate"]
+    """`MetricTemplate`."""
     metadata: Metadata
+    """Name, namespace and the rest of Kubernetes' object metadata."""
     spec: TemplateSpec
+    """The metric."""

@@ -1,0 +1,214 @@
+"""Rules between fields and between documents, with the words that the API server uses too.
+
+`check` judges one sound value, `check_sound_parts` what can be judged of a broken one, `check_all` documents
+together. The rules themselves are the tables in `rollout_rules` and `template_rules`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import suppress
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from policies import catalog
+from policies.documents import child
+from policies.findings import Finding
+from policies.rollout_rules import ROLLOUT_RULES
+from policies.schema import structural
+from policies.shape import path_of, suggestion
+from policies.template_rules import TEMPLATE_RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from policies.documents import Loaded
+    from policies.model import Metric, MetricTemplate, RolloutPolicy, VirtualServiceRef
+    from policies.rule import Rule
+    from policies.shape import Issue
+
+RULES: tuple[Rule[Any], ...] = ROLLOUT_RULES + TEMPLATE_RULES
+_BY_SCOPE: dict[str, list[Rule[Any]]] = defaultdict(list)
+for _rule in RULES:
+    _BY_SCOPE[_rule.scope.__name__].append(_rule)
+
+
+def check(value: BaseModel) -> list[Finding]:
+    """Return the breaches of the rules in a policy or template, without places."""
+    return [finding for path, part in _parts(value, "") for finding in _breaches(part, path)]
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield path, value
+        for name, info in type(value).model_fields.items():
+            yield from _parts(getattr(value, name), child(path, info.alias or name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _parts(item, child(path, index))
+
+
+def _breaches(part: BaseModel, path: str) -> Iterator[Finding]:
+    for rule in _BY_SCOPE[type(part).__name__]:
+        for where, found in rule.breaches(part):
+            at = f"{path}.{where}" if path else where
+            yield Finding(rule.code, rule.severity, rule.message, path=at, found=found)
+
+
+def check_sound_parts(model: type[BaseModel], data: dict[str, Any], issues: Sequence[Issue]) -> list[Finding]:
+    """Return the breaches in those parts of a broken object that are whole.
+
+    Fields with issues are taken for absent; a finding on such a field, or around it, would be a guess and is
+    left out.
+    """
+    pruned = deepcopy(data)
+    unknown = []
+    for issue in issues:
+        unknown.append(path_of(issue.location))
+        if issue.meant:
+            unknown.append(path_of((*issue.location[:-1], issue.meant)))
+        _remove(pruned, issue.location)
+    findings = _check_data(structural(model), pruned, "")
+    return [finding for finding in findings if not any(_related(finding.path, path) for path in unknown)]
+
+
+def _remove(data: Any, location: Sequence[str | int]) -> None:
+    """Remove the field at `location`; for a list item the whole list: other items must keep their index."""
+    last = max((index for index, part in enumerate(location) if isinstance(part, str)), default=0)
+    for part in location[:last]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):  # went with an earlier issue
+            return
+    if isinstance(data, dict):
+        data.pop(location[last], None)
+
+
+def _check_data(schema: Mapping[str, Any], data: Any, path: str) -> Iterator[Finding]:
+    rules = _BY_SCOPE.get(schema.get("x-model", ""), [])
+    if rules:
+        # A part that is not whole is reported as an issue of shape; its own parts may still be whole.
+        with suppress(ValidationError):
+            yield from _breaches(rules[0].scope.model_validate(data, by_alias=True, by_name=False), path)
+    if isinstance(data, dict):
+        for name, field in schema.get("properties", {}).items():
+            if name in data:
+                yield from _check_data(field, data[name], child(path, name))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _check_data(schema.get("items", {}), item, child(path, index))
+
+
+def _related(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return long == short or long.startswith((f"{short}.", f"{short}["))
+
+
+def check_all(
+    policies: Sequence[Loaded[RolloutPolicy]], templates: Sequence[Loaded[MetricTemplate]]
+) -> list[Finding]:
+    """Return what is wrong between documents, with places: names, templates, and routes with two masters.
+
+    The templates of the catalog are known everywhere; a template of one's own in its namespace.
+    """
+    return [
+        *_same_names(policies),
+        *_same_names(templates),
+        *_taken_names(templates),
+        *(finding for policy in policies for finding in _metrics(policy, templates)),
+        *_shared_routes(policies),
+    ]
+
+
+def template_for(
+    namespace: str, name: str, templates: Iterable[MetricTemplate] = ()
+) -> MetricTemplate | None:
+    """Return the template that `name` means in a namespace: the catalog's, or one of the namespace's own."""
+    own = (item for item in templates if (item.metadata.namespace, item.metadata.name) == (namespace, name))
+    return catalog.templates().get(name) or next(own, None)
+
+
+def _error(loaded: Loaded[Any], code: str, path: str, message: str, **details: str) -> Finding:
+    document = loaded.document
+    finding = Finding(code, "error", message, path=path, object=document.name, **details)
+    return finding.at(document.place(path))
+
+
+def _same_names(documents: Sequence[Loaded[Any]]) -> Iterator[Finding]:
+    first: dict[str, Loaded[Any]] = {}
+    for loaded in documents:
+        other = first.setdefault(loaded.document.name, loaded)
+        if other is not loaded:
+            place = other.document.place("metadata.name")
+            yield _error(loaded, "PS060", "metadata.name", f"there is another one of this name at {place}")
+
+
+def _taken_names(templates: Sequence[Loaded[MetricTemplate]]) -> Iterator[Finding]:
+    for loaded in templates:
+        if loaded.value.metadata.name in catalog.templates():
+            name = loaded.value.metadata.name
+            message = "the name belongs to a template of the catalog"
+            yield _error(loaded, "PS061", "metadata.name", message, found=name)
+
+
+def _metrics(policy: Loaded[RolloutPolicy], templates: Sequence[Loaded[MetricTemplate]]) -> Iterator[Finding]:
+    namespace = policy.value.metadata.namespace
+    own = [loaded.value for loaded in templates if loaded.value.metadata.namespace == namespace]
+    for index, metric in enumerate(policy.value.spec.metrics):
+        path = f"spec.metrics[{index}]"
+        template = template_for(namespace, metric.template, own)
+        if template is None:
+            known = sorted({*catalog.templates(), *(item.metadata.name for item in own)})
+            meant = suggestion(metric.template, known)
+            message = "there is no such MetricTemplate" + (f'; did you mean "{meant}"?' if meant else "")
+            yield _error(
+                policy, "PS062", f"{path}.template", message, found=metric.template, allowed=", ".join(known)
+            )
+        else:
+            yield from _metric(policy, metric, template, path)
+
+
+def _metric(
+    policy: Loaded[RolloutPolicy], metric: Metric, template: MetricTemplate, path: str
+) -> Iterator[Finding]:
+    kind = template.spec.kind
+    if kind == "mean":
+        yield _error(policy, "PS063", f"{path}.template", "metrics of kind mean are not yet judged")
+    if kind == "share" and metric.margin is not None:
+        message = "a share is tested against the weights and takes no margin"
+        yield _error(policy, "PS064", f"{path}.margin", message, found=str(metric.margin))
+    if kind != "histogram" and metric.edges:
+        yield _error(policy, "PS065", f"{path}.edges", f"edges are for histograms only, not for a {kind}")
+
+
+def _shared_routes(policies: Sequence[Loaded[RolloutPolicy]]) -> Iterator[Finding]:
+    """Report every route that an earlier policy manages already: two would undo each other's weights."""
+    owners: dict[tuple[str, str], list[tuple[Loaded[RolloutPolicy], VirtualServiceRef, str]]] = defaultdict(
+        list
+    )
+    for policy in policies:
+        for ref, path in _refs(policy.value):
+            seen = owners[policy.value.metadata.namespace, ref.name]
+            for other, theirs, where in seen:
+                if other is not policy and _overlap(ref, theirs):
+                    routes = sorted({*ref.routes} & {*theirs.routes}) or ["its only route"]
+                    message = (
+                        f"{other.value.key} manages {', '.join(routes)} of VirtualService {ref.name} already "
+                        f"({other.document.place(where)}); a route can have one policy"
+                    )
+                    yield _error(policy, "PS066", path, message)
+            seen.append((policy, ref, path))
+
+
+def _refs(policy: RolloutPolicy) -> Iterator[tuple[VirtualServiceRef, str]]:
+    if policy.spec.virtual_service:
+        yield policy.spec.virtual_service, "spec.virtualService"
+    for index, ref in enumerate(policy.spec.virtual_services):
+        yield ref, f"spec.virtualServices[{index}]"
+
+
+def _overlap(one: VirtualServiceRef, other: VirtualServiceRef) -> bool:
+    """Tell whether two lists of routes meet; none listed means the only route there is."""
+    return not one.routes or not other.routes or bool({*one.routes} & {*other.routes})
