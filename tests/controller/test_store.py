@@ -1,4 +1,4 @@
-"""The local store keeps an API server's promises: versions, generations, guarded patches, status apart, watches.
+"""The local store keeps an API server's promises: versions, generations, guarded patches, status, watches.
 
 The last part breaks the file under it: locked, read-only, damaged, foreign, newer; and kills a writer.
 """

@@ -1,0 +1,162 @@
+"""Prometheus as a port: cumulative counters at aligned instants, for all rollouts in one range query.
+
+The only importer of `prometheus_api_client`, whose session this module uses with what the client's own calls
+lack: a deadline and a bound for the whole answer, no blocking retries (the loop asks again soon enough),
+errors reported with status 200, and warnings, which say that an answer may be partial. A query is the
+template's own text: nothing is ever put into it.
+
+Every failure is an UnavailableError in one short sentence, never with the answer's body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as ReadTimeoutError
+from urllib3.util.retry import Retry
+
+from controller.ports import Reading, Series, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+TIMEOUT_SECONDS = 5.0
+CONCURRENCY = 4
+MAX_BYTES = 256 * 1024 * 1024
+_CHUNK = 64 * 1024
+_SHOWN = 200
+"""How much of Prometheus' own words goes into a message."""
+
+
+class PrometheusMetrics:
+    """`controller.ports.Metrics` on the HTTP API of a Prometheus (or Thanos, Mimir, ...) at `url`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        concurrency: int = CONCURRENCY,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="prometheus")
+
+    async def close(self) -> None:
+        """Wait for the queries under way (they end in time) and let the threads go."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
+        """Evaluate `query` at start, start+step .. end (unix seconds, inclusive); UnavailableError."""
+        asked = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
+        path, timeout = "/api/v1/query_range", {"timeout": f"{self._timeout:g}s"}
+        return await self._call(lambda client: _reading(client.fetch(path, asked | timeout)))
+
+    async def ready(self) -> None:
+        """Return when Prometheus is there and ready to be asked; else UnavailableError."""
+        await self._call(lambda client: client.fetch("/-/ready", {}))
+
+    async def _call(self, work: Callable[[_Client], T]) -> T:
+        def call() -> T:
+            try:
+                with _Client(self.url, self._timeout, self._max_bytes) as client:
+                    return work(client)
+            except _BadAnswerError as error:
+                raise UnavailableError(f"Prometheus at {self.url} {error}") from error
+            except (requests.Timeout, ReadTimeoutError) as error:
+                raise UnavailableError(f"Prometheus at {self.url} {_late(self._timeout)}") from error
+            except (requests.RequestException, HTTPError, OSError) as error:
+                raise UnavailableError(
+                    f"Prometheus at {self.url} cannot be reached ({_cause(error)})"
+                ) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+class _BadAnswerError(Exception):
+    """What is wrong with an answer, to follow "Prometheus at URL"."""
+
+
+class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no types
+    """The client with a deadline and a bound for each answer. One per call: sessions are not thread-safe."""
+
+    def __init__(self, url: str, timeout: float, max_bytes: int) -> None:
+        super().__init__(url, retry=Retry(0, redirect=False, read=False), timeout=timeout)
+        self._max_bytes = max_bytes
+        self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
+
+    def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
+        """Return the body of a good answer; _BadAnswerError, requests' and urllib3's errors."""
+        with self._session.get(
+            self.url + path, params=params, timeout=self._timeout, stream=True, allow_redirects=False
+        ) as response:
+            body = self._body(response, time.monotonic() + self._timeout)
+        if response.status_code != requests.codes.ok:
+            raise _BadAnswerError(f"answers {response.status_code} {response.reason}{_told(body)}")
+        return body
+
+    def _body(self, response: requests.Response, deadline: float) -> bytes:
+        body = bytearray()
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise _BadAnswerError(f"answers with more than {self._max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise _BadAnswerError(_late(self._timeout))
+        return bytes(body)
+
+
+def _late(timeout: float) -> str:
+    return f"does not answer within {timeout:g} s"
+
+
+def _cause(error: BaseException) -> str:
+    """Return the innermost reason: `Connection refused` rather than the four errors around it."""
+    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+        error = inner
+    text = str(getattr(error, "strerror", None) or error)
+    return (text.partition("): ")[2] or text)[:_SHOWN]  # urllib3 puts its connection object before the reason
+
+
+def _told(body: bytes) -> str:
+    """Return what Prometheus says about an error, shortened; nothing when it is not its JSON."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    said = answer.get("error") if isinstance(answer, dict) else None
+    return f": {str(said)[:_SHOWN]}" if said else ""
+
+
+def _reading(body: bytes) -> Reading:
+    """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); _BadAnswerError."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _BadAnswerError("answers with something that is not JSON") from error
+    if not isinstance(answer, dict) or answer.get("status") != "success":
+        raise _BadAnswerError(f"reports an error{_told(body)}")
+    try:
+        data = answer["data"]
+        if data["resultType"] != "matrix":
+            raise _BadAnswerError(f"answers with a {str(data['resultType'])[:_SHOWN]} instead of a matrix")
+        series = tuple(_series(item) for item in data["result"])
+        return Reading(series, tuple(str(warning) for warning in answer.get("warnings") or ()))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _BadAnswerError("answers with JSON that is not Prometheus'") from error
+
+
+def _series(item: Any) -> Series:
+    labels = {str(name): str(value) for name, value in item["metric"].items()}
+    return Series(labels, tuple((round(at), float(value)) for at, value in item["values"]))

@@ -1,0 +1,289 @@
+"""Prometheus as a port: the faults on a fake one, the counters on a real one.
+
+Each fault must end in an UnavailableError that says what happened in one short sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from controller.ports import UnavailableError
+from controller.prometheus import PrometheusMetrics
+from tests.support.fake_prometheus import fake_prometheus, matrix
+
+ERRORS = ({"destination_version": "v2"}, [(100, "1"), (110, "3")])
+RANGE = {"start": 100, "end": 110, "step": 10}
+
+
+@pytest.fixture
+async def fake():
+    async with fake_prometheus() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def metrics(fake):
+    metrics = PrometheusMetrics(fake.url, timeout=1.0, concurrency=2, max_bytes=10_000)
+    yield metrics
+    await metrics.close()
+
+
+async def refused(metrics: PrometheusMetrics) -> str:
+    """The words of a failed reading, which are short whatever Prometheus sent."""
+    with pytest.raises(UnavailableError) as caught:
+        await metrics.read("up", **RANGE)
+    words = str(caught.value)
+    assert words.startswith(f"Prometheus at {metrics.url} ")
+    assert len(words) < 350
+    return words.removeprefix(f"Prometheus at {metrics.url} ")
+
+
+async def test_the_query_is_asked_verbatim_at_aligned_instants(fake, metrics):
+    query = "sum by (le) (x{a=~\"b|'c'\"})"
+    await metrics.read(query, start=1_700_000_000, end=1_700_000_020, step=10)
+    assert fake.asked == [
+        {
+            "path": "/api/v1/query_range",
+            "query": query,
+            "start": "1700000000",
+            "end": "1700000020",
+            "step": "10",
+            "timeout": "1s",
+        }
+    ]
+
+
+async def test_series_come_with_labels_points_and_gaps(fake, metrics):
+    fake.body = matrix(ERRORS, ({"a": "b"}, [(110.0, "2.5e3")]))
+    reading = await metrics.read("up", **RANGE)
+    assert [(dict(series.labels), series.points) for series in reading.series] == [
+        ({"destination_version": "v2"}, ((100, 1.0), (110, 3.0))),
+        ({"a": "b"}, ((110, 2500.0),)),
+    ]
+    assert reading.warnings == ()
+
+
+async def test_an_empty_answer_is_an_answer(metrics):
+    assert (await metrics.read("up", **RANGE)).series == ()
+
+
+async def test_values_that_are_not_numbers_are_passed_on_for_the_judge_to_see(fake, metrics):
+    fake.body = matrix(({}, [(100, "NaN"), (110, "+Inf")]))
+    (series,) = (await metrics.read("up", **RANGE)).series
+    assert math.isnan(series.points[0][1])
+    assert series.points[1] == (110, math.inf)
+
+
+async def test_warnings_are_kept(fake, metrics):
+    fake.body = matrix(ERRORS, warnings=["a store is gone: the answer is partial"])
+    reading = await metrics.read("up", **RANGE)
+    assert reading.warnings == ("a store is gone: the answer is partial",)
+    assert len(reading.series) == 1
+
+
+async def test_a_compressed_answer_is_read(fake, metrics):
+    fake.body, fake.headers = gzip.compress(matrix(ERRORS).encode()), {"Content-Encoding": "gzip"}
+    assert len((await metrics.read("up", **RANGE)).series) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"status": 503, "body": "<html>" + "x" * 5_000}, "answers 503 Service Unavailable"),
+        ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "answers 302 Found"),
+        (
+            {"status": 400, "body": '{"status": "error", "errorType": "bad_data", "error": "parse error"}'},
+            "answers 400 Bad Request: parse error",
+        ),
+        ({"body": '{"status": "error", "error": "too many"}'}, "reports an error: too many"),
+        ({"body": '{"status": "error", "error": "' + "x" * 5_000 + '"}'}, "reports an error: xxx"),
+        ({"body": "hello"}, "answers with something that is not JSON"),
+        ({"body": "[" * 5_000}, "answers with something that is not JSON"),
+        ({"body": b"\xff\xfe\x00"}, "answers with something that is not JSON"),
+        ({"body": ""}, "answers with something that is not JSON"),
+        ({"body": "[]"}, "reports an error"),
+        ({"body": '{"status": "success"}'}, "answers with JSON that is not Prometheus'"),
+        ({"body": matrix(({}, [(100, "many")]))}, "answers with JSON that is not Prometheus'"),
+        (
+            {"body": '{"status": "success", "data": {"resultType": "vector", "result": []}}'},
+            "answers with a vector instead of a matrix",
+        ),
+        ({"body": matrix(({"a": "b" * 10_000}, []))}, "answers with more than 10000 bytes"),
+        (
+            {"body": gzip.compress(b" " * 1_000_000), "headers": {"Content-Encoding": "gzip"}},
+            "answers with more than 10000 bytes",
+        ),
+        ({"delay": 3.0}, "does not answer within 1 s"),
+        ({"body": matrix(ERRORS), "drip": 0.2}, "does not answer within 1 s"),
+        ({"body": b"not gzip", "headers": {"Content-Encoding": "gzip"}}, "cannot be reached"),
+    ],
+)
+async def test_every_fault_is_unavailable_in_short_words(fake, metrics, change, words):
+    for name, value in change.items():
+        setattr(fake, name, value)
+    assert (await refused(metrics)).startswith(words)
+
+
+async def test_an_error_is_not_asked_again_behind_the_callers_back(fake, metrics):
+    fake.status = 503
+    await refused(metrics)
+    assert len(fake.asked) == 1
+
+
+async def test_a_range_beyond_prometheus_limit_says_so(metrics):
+    with pytest.raises(UnavailableError, match="exceeded maximum resolution"):
+        await metrics.read("up", start=0, end=20_000, step=1)
+
+
+async def test_a_prometheus_that_is_not_there_is_unavailable():
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{free_port()}")
+    assert "Connection refused" in await refused(metrics)
+    with pytest.raises(UnavailableError):
+        await metrics.ready()
+    await metrics.close()
+
+
+async def test_only_so_many_questions_are_asked_at_once(fake, metrics):
+    fake.delay = 0.05
+    await asyncio.gather(*(metrics.read("up", **RANGE) for _ in range(6)))
+    assert fake.busiest == 2
+
+
+async def test_ready_asks_the_readiness_page(fake, metrics):
+    await metrics.ready()
+    fake.status = 503
+    with pytest.raises(UnavailableError, match="answers 503"):
+        await metrics.ready()
+    assert {question["path"] for question in fake.asked} == {"/-/ready"}
+
+
+async def test_credentials_and_proxies_of_the_environment_are_not_used(fake, metrics, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    await metrics.ready()
+
+
+# -- a real Prometheus --
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def prometheus_binary() -> str:
+    """Debian's binary in the cache, or the one on PATH; skip without."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    unpacked = cache / "penstock/prometheus/usr/bin/prometheus"
+    found = shutil.which("prometheus") or (str(unpacked) if unpacked.exists() else None)
+    if not found:
+        pytest.skip("no prometheus binary on this machine")
+    return found
+
+
+class Exporter:
+    """A process with counters, as Prometheus sees it: a /metrics page whose numbers the test sets."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, int] = {}
+        self._scraped = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        lines = "".join(f'requests_total{{version="{v}"}} {n}\n' for v, n in self.counters.items())
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(lines)}\r\n"
+            f"Connection: close\r\n\r\n{lines}".encode()
+        )
+        await writer.drain()
+        writer.close()
+        self._scraped.set()
+
+    async def set(self, **counters: int) -> int:
+        """Set the counters; return a whole second by which Prometheus has surely scraped them."""
+        self.counters = counters
+        for _ in range(2):  # the answer to the first may have been under way
+            self._scraped.clear()
+            await self._scraped.wait()
+        return math.ceil(time.time())
+
+
+@asynccontextmanager
+async def running_prometheus(folder: Path, port: int, target: int):
+    config = {
+        "scrape_configs": [
+            {"job_name": "x", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
+            | {"static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+        ]
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+        [
+            prometheus_binary(),
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{port}")
+    try:
+        await until_ready(metrics)
+        yield metrics
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+        await metrics.close()
+
+
+async def until_ready(metrics: PrometheusMetrics) -> None:
+    for _ in range(600):
+        with suppress(UnavailableError):
+            return await metrics.ready()
+        await asyncio.sleep(0.05)
+    raise TimeoutError("Prometheus does not get ready")
+
+
+@pytest.mark.real
+async def test_a_real_prometheus_gives_exact_counters_over_a_reset_and_its_own_restart(tmp_path):
+    exporter = Exporter()
+    server = await asyncio.start_server(exporter.serve, "127.0.0.1", 0)
+    target, port = server.sockets[0].getsockname()[1], free_port()
+    query = "sum by (version, instance) (requests_total)"
+
+    async def at(metrics: PrometheusMetrics, instant: int) -> dict[str, float]:
+        await asyncio.sleep(max(0, instant + 0.1 - time.time()))
+        reading = await metrics.read(query, start=instant - 1, end=instant, step=1)
+        assert {series.labels["instance"] for series in reading.series} <= {f"127.0.0.1:{target}"}
+        return {series.labels["version"]: dict(series.points)[instant] for series in reading.series}
+
+    async with server:
+        async with running_prometheus(tmp_path, port, target) as metrics:
+            first = await exporter.set(v1=1_000_000)
+            assert await at(metrics, first) == {"v1": 1_000_000}
+            grown = await exporter.set(v1=1_000_250, v2=3)
+            assert await at(metrics, grown) == {"v1": 1_000_250, "v2": 3}
+            reset = await exporter.set(v1=7, v2=1)
+            assert await at(metrics, reset) == {"v1": 7, "v2": 1}
+            assert await at(metrics, first) == {"v1": 1_000_000}
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            await PrometheusMetrics(f"http://127.0.0.1:{port}").ready()
+        async with running_prometheus(tmp_path, port, target) as metrics:
+            after = await exporter.set(v1=9, v2=2)
+            assert await at(metrics, after) == {"v1": 9, "v2": 2}
+            assert await at(metrics, grown) == {"v1": 1_000_250, "v2": 3}
+            with pytest.raises(UnavailableError, match="400 Bad Request"):
+                await metrics.read("sum by (", start=after, end=after, step=1)
