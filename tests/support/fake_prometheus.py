@@ -1,6 +1,6 @@
 """A Prometheus that answers as told, on a real socket: for faults that the real one does not make on demand.
 
-It checks what it is asked as the real one does (numbers there, at most 11,000 points per series) and keeps the
+It checks what it is asked as the real one does (numbers, at most 11,000 points per series) and keeps the
 questions.
 """
 
