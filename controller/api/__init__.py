@@ -1,0 +1,1 @@
+"""The HTTP API, its reports and its pages."""

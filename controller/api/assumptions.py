@@ -1,0 +1,127 @@
+"""What a report assumes and promises, for somebody who has never heard of an e-value. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from controller import numbers
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A short title and the explanation."""
+
+    title: str
+    text: str
+
+
+def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption, ...]:
+    """Return what the report's reader has to know about how the decision came about."""
+    spec = policy.get("spec") or {}
+    decision, metrics = spec.get("decision") or {}, spec.get("metrics") or []
+    return (
+        Assumption("Looking often is allowed", _peeking(decision, looks)),
+        Assumption("Evidence", _evidence(verdict)),
+        Assumption("Rolling back by mistake", _false_rollback(decision, verdict, len(metrics))),
+        Assumption("Promoting by mistake", _false_promote(decision, metrics)),
+        Assumption("Same moment, same conditions", _CONCURRENT),
+        Assumption("Odds ratio", _ODDS),
+        *_latency(verdict),
+        Assumption("Independent requests", _dispersion(metrics)),
+        Assumption("The split is checked", _SPLIT),
+        Assumption("Method", _METHOD),
+    )
+
+
+_CONCURRENT = (
+    "Control and candidate are compared only within the same interval. What hits both at once (a busy hour, "
+    "a slow database) cancels out, and changing the weights does not distort the comparison."
+)
+_ODDS = (
+    "The odds of an event (failed to not failed) of the candidate, divided by those of the control, over "
+    "all intervals. 1 means no difference, 2 about twice as many errors while errors are rare. The range "
+    "beside it holds at every moment of the run at once, not only at the end."
+)
+_SPLIT = (
+    "The share of requests that the candidate really got is tested against the share that was wanted. If "
+    "they do not agree, the traffic is not what it seems, and no other number is trusted."
+)
+_METHOD = (
+    "Per interval, the number of events on the candidate is compared with what chance would give, given all "
+    "events and requests of that interval (Fisher's noncentral hypergeometric likelihood), averaged over a "
+    "set of odds ratios fixed before the run. For harm, half of the bet is on harm from the start and half "
+    "on harm that begins later."
+)
+_SLOW = (
+    "A latency metric counts, for each edge of the histogram, the requests that took longer. The evidence of "
+    "harm is averaged over the edges, so a slow tail and a general slowdown are both seen. A margin is a "
+    "factor of the time itself: the candidate's requests over the longer time are compared with the "
+    "control's over the shorter one."
+)
+_BURSTS = (
+    "One cause that makes many requests fail together (retry storms, a bad pod) then counts as many pieces "
+    "of evidence and can roll back a harmless candidate more often than stated; raise the metric's "
+    "dispersion if yours come in bursts."
+)
+
+
+def _peeking(decision: Json, looks: int) -> str:
+    interval, deadline = decision.get("interval", "10s"), decision.get("deadline", "2h")
+    return (
+        f"The judge looked {looks:,} times, every {interval}, with a deadline of {deadline}. The error rates "
+        "below hold for all looks together, so a decision may be taken at any of them."
+    )
+
+
+def _evidence(verdict: Json) -> str:
+    return (
+        "An e-value is the money of a bettor who starts with 1 and bets, at fair odds, that the candidate is "
+        "worse (or, for promotion, that it is not worse than the margin). If the bettor is wrong, 100 is "
+        "reached with a chance of at most 1 in 100, however long the game goes on. Harm is called at "
+        f"{numbers.number(verdict.get('bound_rollback'))}."
+    )
+
+
+def _false_rollback(decision: Json, verdict: Json, metrics: int) -> str:
+    rate, bound = decision.get("falseRollback", "1%"), numbers.number(verdict.get("bound_rollback"))
+    shared = f" and all {metrics} metrics together; each metric holds an equal part" if metrics > 1 else ""
+    return (
+        f"A harmless candidate is rolled back with a chance of at most {rate}, over the whole run{shared}. "
+        f"The evidence of harm must reach {bound} (1 divided by {rate})."
+    )
+
+
+def _false_promote(decision: Json, metrics: list[Json]) -> str:
+    rate = decision.get("falsePromote", "5%")
+    margins = [f"{_name(metric)} ({metric['margin']})" for metric in metrics if metric.get("margin")]
+    return (
+        f"A candidate that is worse than a margin is promoted by the evidence with a chance of at most "
+        f"{rate}. Every metric with a margin must be shown to stay within it: "
+        f"{', '.join(margins) or 'none has one'}."
+    )
+
+
+def _latency(verdict: Json) -> tuple[Assumption, ...]:
+    found = any(metric.get("edge") is not None for metric in verdict.get("metrics") or ())
+    return (Assumption("Latency", _SLOW),) if found else ()
+
+
+def _dispersion(metrics: list[Json]) -> str:
+    factors = {_name(metric): metric.get("dispersion", "1") for metric in metrics}
+    clustered = [f"{name}: {factor}" for name, factor in factors.items() if factor != "1"]
+    if not clustered:
+        return f"The outcomes of requests are assumed to be independent (dispersion 1). {_BURSTS}"
+    known = (
+        "Events are assumed to come in clusters, and the evidence is divided by their size "
+        f"({', '.join(clustered)})."
+    )
+    if len(clustered) == len(factors):
+        return known
+    return f"{known} For the other metrics the outcomes are assumed to be independent. {_BURSTS}"
+
+
+def _name(metric: Json) -> str:
+    return str(metric.get("name") or metric.get("template"))
