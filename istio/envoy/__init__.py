@@ -1,0 +1,1 @@
+"""VirtualServices, DestinationRules and ServiceEntries as Envoy configuration, for standalone."""

@@ -1,0 +1,274 @@
+"""Envoy's configuration files: replaced atomically, make-before-break, and confirmed by Envoy itself.
+
+    clusters old + new -> routes and listeners -> clusters without the old
+
+Each arrow waits until Envoy reports the version it reads from the file. When Envoy rejects a file, the last
+good one is put back and `RejectedError` carries Envoy's reason; Envoy itself never left the last good state.
+Nothing is kept in memory: what is in force stands in the files and in Envoy, so a restarted controller and an
+interrupted `apply` go on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from controller.ports import Applied, UnavailableError
+from istio.envoy.bootstrap import static
+from istio.envoy.registry import subject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from controller.ports import Object
+    from istio.envoy.translate import Translation
+
+Json = dict[str, Any]
+_TYPE = "type.googleapis.com/envoy.config"
+_KINDS = {"cds": f"{_TYPE}.cluster.v3.Cluster", "lds": f"{_TYPE}.listener.v3.Listener"}
+_ROUTES = f"{_TYPE}.route.v3.RouteConfiguration"
+_STATS = "(cds|lds|rds\\.[0-9]+)\\.(version_text|update_rejected|update_failure)$|warming"
+_POLL = 0.02
+
+
+class RejectedError(Exception):
+    """Envoy rejected a configuration; it goes on with the last good one, which is back in the files."""
+
+
+class XdsFiles:
+    """The files of one Envoy in `folder`, and its admin interface on a loopback port.
+
+    `envoy` is the binary that is asked for the reason of a rejection; `timeout` (seconds) bounds each wait.
+    """
+
+    def __init__(
+        self, folder: Path, admin_port: int, *, envoy: Path | None = None, timeout: float = 10
+    ) -> None:
+        self._folder = folder
+        self._admin = f"http://127.0.0.1:{admin_port}"
+        self._envoy = envoy
+        self._timeout = timeout
+        self._lock = asyncio.Lock()
+
+    def initial(self, translation: Translation) -> None:
+        """Write all files before Envoy starts: it refuses to start without them."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _files(translation).items():
+            self._write(name, content)
+        self._remember(translation)
+
+    async def apply(self, translation: Translation) -> None:
+        """Bring Envoy to `translation` and wait until it runs it. RejectedError, UnavailableError."""
+        async with self._lock:
+            wanted = _files(translation)
+            try:
+                await self._put("cds", _response("cds", self._with_old_clusters(translation.clusters)))
+                for name in sorted(wanted.keys() - {"cds", "lds"}):
+                    await self._put(name, wanted[name])
+                await self._put("lds", wanted["lds"])
+                await self._confirm(
+                    {name: _version(content) for name, content in wanted.items() if name != "cds"}
+                )
+                await self._put("cds", wanted["cds"])
+            except RejectedError as error:
+                raise RejectedError(await self._reason(translation, str(error))) from error
+            self._remember(translation)
+            self._forget_routes(wanted)
+
+    async def confirm(self) -> Applied:
+        """Tell whether Envoy runs exactly what the files say. UnavailableError."""
+        versions = {name: _version(content) for name, content in self._current().items()}
+        running = (await self._stats()).versions
+        behind = sorted(name for name, version in versions.items() if running.get(name) != version)
+        return Applied(ok=not behind, detail=f"Envoy does not run {', '.join(behind)} yet" if behind else "")
+
+    async def applied(self, obj: Object) -> Applied:
+        """Tell whether this very version of an object is in force. UnavailableError."""
+        known = self._remembered().get(subject(obj))
+        version = str(obj.get("metadata", {}).get("resourceVersion", ""))
+        if known != version:
+            return Applied(ok=False, detail=f"{subject(obj)} is in force with version {known}, not {version}")
+        return await self.confirm()
+
+    async def _put(self, name: str, content: Json) -> None:
+        """Replace one file unless Envoy runs it already, and wait; put the old one back when it is rejected."""
+        before = await self._stats()
+        if before.versions.get(name) == _version(content) and self._read(name) == content:
+            return
+        last_good = self._read(name)
+        self._write(name, content)
+        if name not in before.versions:
+            # Envoy subscribes to a new port's routes only when the listener arrives
+            return
+        try:
+            await self._confirm({name: _version(content)}, before)
+        except RejectedError:
+            if last_good is not None:
+                self._write(name, last_good)
+            raise
+
+    async def _confirm(self, wanted: Mapping[str, str], before: _Stats | None = None) -> None:
+        """Wait until Envoy runs the wanted versions and has warmed them up."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    now = await self._stats()
+                    if now.runs(wanted):
+                        return
+                    if before is not None and now.problems(wanted) > before.problems(wanted):
+                        raise RejectedError(f"Envoy rejected {', '.join(wanted)}")
+                    await asyncio.sleep(_POLL)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"Envoy did not take over {', '.join(wanted)} in {self._timeout:g} s"
+            ) from error
+
+    async def _stats(self) -> _Stats:
+        answer = await self._get("/stats", filter=_STATS, format="json")
+        return _Stats({item["name"]: item["value"] for item in answer["stats"] if "name" in item})
+
+    async def _get(self, path: str, **params: str) -> Json:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout)) as session,
+                session.get(self._admin + path, params=params) as response,
+            ):
+                response.raise_for_status()
+                answer: Json = json.loads(await response.text())
+                return answer
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise UnavailableError(f"Envoy's admin interface does not answer: {error}") from error
+
+    async def _reason(self, translation: Translation, fallback: str) -> str:
+        """Return Envoy's own words: of a failed listener, else what its validation says of the whole."""
+        dump = await self._get("/config_dump", resource="dynamic_listeners")
+        failed = [item["error_state"]["details"] for item in dump.get("configs", ()) if "error_state" in item]
+        if failed:
+            return f"{fallback}: {'; '.join(dict.fromkeys(failed))}"
+        words = await validate(self._envoy, translation) if self._envoy else None
+        return f"{fallback}: {words}" if words else fallback
+
+    def _with_old_clusters(self, clusters: Sequence[Json]) -> list[Json]:
+        """Return the new clusters and those in force that are no longer wanted, which routes may still use."""
+        names = {cluster["name"] for cluster in clusters}
+        old = (self._read("cds") or {}).get("resources", ())
+        return [*clusters, *(item for item in old if item["name"] not in names)]
+
+    def _current(self) -> dict[str, Json]:
+        names = ["cds", "lds", *(path.stem for path in self._folder.glob("rds-*.json"))]
+        return {name: content for name in names if (content := self._read(name)) is not None}
+
+    def _read(self, name: str) -> Json | None:
+        try:
+            content: Json = json.loads((self._folder / f"{name}.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _write(self, name: str, content: Json) -> None:
+        """Replace a file as a whole: Envoy and a crash see the old one or the new one."""
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self._folder / f"{name}.json")
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _forget_routes(self, wanted: Mapping[str, Json]) -> None:
+        for path in self._folder.glob("rds-*.json"):
+            if path.stem not in wanted:
+                path.unlink()
+
+    def _remember(self, translation: Translation) -> None:
+        self._write("versions", translation.versions)
+
+    def _remembered(self) -> Mapping[str, str]:
+        return self._read("versions") or {}
+
+
+class _Stats:
+    """Envoy's statistics on its subscriptions, by the name of their file."""
+
+    def __init__(self, stats: Mapping[str, Any]) -> None:
+        self._warming = sum(
+            stats.get(name, 0)
+            for name in ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
+        )
+        self.versions: dict[str, str] = {}
+        self._problems: dict[str, int] = {}
+        for name, value in stats.items():
+            file, _, what = name.replace(".rds.", ".rds-").rpartition(".")
+            file = file.rpartition(".")[2]
+            if what == "version_text":
+                self.versions[file] = value
+            elif what in {"update_rejected", "update_failure"}:
+                self._problems[file] = self._problems.get(file, 0) + value
+
+    def runs(self, wanted: Mapping[str, str]) -> bool:
+        """Whether all wanted versions are in force."""
+        return not self._warming and all(
+            self.versions.get(name) == version for name, version in wanted.items()
+        )
+
+    def problems(self, names: Mapping[str, str]) -> int:
+        """How often Envoy has refused these files."""
+        return sum(self._problems.get(name, 0) for name in names)
+
+
+async def validate(envoy: Path, translation: Translation) -> str | None:
+    """Ask `envoy --mode validate` what is wrong with a translation; None when nothing is."""
+    config = static(translation.clusters, translation.listeners, translation.routes)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "envoy.json")
+        await asyncio.to_thread(path.write_text, json.dumps(config), "utf-8")
+        process = await asyncio.create_subprocess_exec(
+            *(str(envoy), "-c", str(path), "--mode", "validate", "-l", "error", "--disable-hot-restart"),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, words = await process.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    return _last_words(words.decode(errors="replace"), str(path)) if process.returncode else None
+
+
+def _last_words(log: str, path: str) -> str:
+    """Return the reason at the end of Envoy's log, without its place in Envoy's source and our file."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    text = next((line for line in reversed(lines) if "rror initializing configuration" in line), "")
+    reason = text.partition(path)[2].lstrip("': ") or (lines[-1] if lines else "no reason given")
+    return reason[:500]
+
+
+def _files(translation: Translation) -> dict[str, Json]:
+    """Return the content of every file by its name without suffix."""
+    return {
+        "cds": _response("cds", translation.clusters),
+        "lds": _response("lds", translation.listeners),
+        **{f"rds-{name}": _response("rds", [routes]) for name, routes in translation.routes.items()},
+    }
+
+
+def _response(kind: str, resources: Sequence[Json]) -> Json:
+    """Return a discovery response whose version is the hash of what it says."""
+    typed = [{"@type": _KINDS.get(kind, _ROUTES), **resource} for resource in resources]
+    digest = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": typed}
+
+
+def _version(content: Json) -> str:
+    return str(content["version_info"])
