@@ -29,7 +29,7 @@ def _destination(variant: Variant) -> str:
 def _short_deadline(spec: RolloutSpec) -> Iterator[Breach]:
     steps = spec.strategy.canary.steps if spec.strategy.canary else ()
     holds = Duration(sum(step.hold.milliseconds for step in steps))
-    found = f"{spec.decision.deadline}, while the holds alone take {holds}"
+    found = f"{spec.decision.deadline}, and {holds} of holds"
     return when(spec.decision.deadline < holds, "decision.deadline", found)
 
 
@@ -189,7 +189,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
     Rule(
         "PS040",
         RolloutSpec,
-        "the deadline comes before the last step can begin",
+        "the deadline should leave time for the holds of all steps",
         None,
         _short_deadline,
         severity="warning",

@@ -130,10 +130,17 @@ def template_for(
     return catalog.templates().get(name) or next(own, None)
 
 
-def _error(loaded: Loaded[Any], code: str, path: str, message: str, **details: str) -> Finding:
+def _error(
+    loaded: Loaded[Any],
+    code: str,
+    path: str,
+    message: str,
+    *,
+    found: str | None = None,
+    allowed: str | None = None,
+) -> Finding:
     document = loaded.document
-    finding = Finding(code, "error", message, path=path, object=document.name, **details)
-    return finding.at(document.place(path))
+    return Finding(code, "error", message, path, document.name, found, allowed, document.place(path))
 
 
 def _same_names(documents: Sequence[Loaded[Any]]) -> Iterator[Finding]:
@@ -192,7 +199,7 @@ def _shared_routes(policies: Sequence[Loaded[RolloutPolicy]]) -> Iterator[Findin
         for ref, path in _refs(policy.value):
             seen = owners[policy.value.metadata.namespace, ref.name]
             for other, theirs, where in seen:
-                if other is not policy and _overlap(ref, theirs):
+                if other.value.key != policy.value.key and _overlap(ref, theirs):
                     routes = sorted({*ref.routes} & {*theirs.routes}) or ["its only route"]
                     message = (
                         f"{other.value.key} manages {', '.join(routes)} of VirtualService {ref.name} already "
