@@ -21,7 +21,7 @@ DIRECTORY_VARIABLE = "PENSTOCK_DIR"
 
 
 class LayoutError(Exception):
-    """No folder with a `.penstock` was found, or the one given has none."""
+    """No folder with a `.penstock` was found, the one given has none, or none can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,16 @@ class Layout:
         return layout
 
     def create(self) -> None:
-        """Make the folders, private to this user, and keep them out of the user's repository."""
-        for folder in (self.state, self.xds, self.prometheus, self.logs):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        self.state.chmod(0o700)
-        (self.state / ".gitignore").write_text("*\n")
+        """Make the folders, private to this user, and keep them out of the user's repository. LayoutError."""
+        if not self.root.is_dir():
+            raise LayoutError(f"{self.root} is not a folder")
+        try:
+            for folder in (self.state, self.xds, self.prometheus, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self.state.chmod(0o700)
+            (self.state / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise LayoutError(f"cannot write in {self.state}: {error.strerror}") from error
 
     @property
     def state(self) -> Path:

@@ -100,9 +100,9 @@ class DataPlaneProcesses:
         """
         before = await self.status()
         await self._require_ports(specs, before)
-        if before is None:
-            await self._start_keeper()
         try:
+            if before is None:
+                await self._start_keeper()
             await ask(self._layout, {"do": "apply", "children": [spec.to_json() for spec in specs]})
             running = await self._wait_ready(within)
         except (DataPlaneError, asyncio.CancelledError):
@@ -174,8 +174,14 @@ class DataPlaneProcesses:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
-        _, errors = await launcher.communicate()
+        starting = asyncio.ensure_future(launcher.communicate())
+        try:
+            _, errors = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting  # only a keeper that has started can be ended
+            raise
         if launcher.returncode != 0:
             words = errors.decode(errors="replace").strip() or f"exit status {launcher.returncode}"
             raise KeeperError(f"the keeper could not be started: {words.splitlines()[-1]}")

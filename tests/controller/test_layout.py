@@ -48,6 +48,14 @@ def test_creating_it_again_keeps_what_is_there_and_closes_what_was_opened(folder
     assert mode(layout.state) == 0o700
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    with pytest.raises(LayoutError, match=r"missing is not a folder"):
+        Layout(tmp_path / "missing").create()
+    (tmp_path / ".penstock").write_text("")
+    with pytest.raises(LayoutError, match=r"cannot write in .*\.penstock: "):
+        Layout(tmp_path).create()
+
+
 def test_the_folder_keeps_itself_out_of_a_repository(folder):
     assert (folder / ".penstock" / ".gitignore").read_text() == "*\n"
 

@@ -301,6 +301,16 @@ async def test_an_ensure_that_is_cancelled_ends_what_it_started(layout, processe
 
 
 @pytest.mark.real
+async def test_an_ensure_that_is_cancelled_while_the_keeper_starts_leaves_no_keeper(layout, processes):
+    starting = asyncio.ensure_future(processes.ensure([server()]))
+    await until(lambda: any("standalone.keeper" in command for command in of_folder(layout.root).values()))
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert of_folder(layout.root) == {}
+
+
+@pytest.mark.real
 async def test_a_keeper_that_cannot_start_says_why(layout, processes):
     layout.lock.mkdir()
     with pytest.raises(KeeperError, match="could not be started: IsADirectoryError"):
