@@ -1,0 +1,211 @@
+"""Readings of Prometheus, made for all rollouts at once, as the intervals that the judge consumes.
+
+One pass over the series of a reading computes every increase and files it by service; a rollout then only
+picks its own rows, so the cost grows with the series and the rollouts, not with their product. The rules of
+counting are those of `analysis.counters`.
+
+An interval has no table for a metric (None: no data) when Prometheus has no sample at one of its ends, or none
+of either version at its end. Series that cannot be counted make it inconsistent, and the judge says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from analysis.counters import Counter, Increases, histogram, increases, proportion
+from analysis.judge import Interval
+from analysis.tables import Table
+from istio.names import full_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from analysis.counters import Count
+    from controller.ports import Reading
+    from policies.model import MetricTemplate, Outcome, TemplateSpec
+
+_NO_EDGE = -1.0
+"""Of series that are no buckets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmKey:
+    """Whose requests: the service (short or full name) and its version label; None means every version."""
+
+    namespace: str
+    service: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is observed for one rollout."""
+
+    control: ArmKey
+    candidate: ArmKey
+    metrics: Mapping[str, str]
+    """Metric -> the template that it is read by."""
+    edges: Mapping[str, Sequence[float]]
+    """Metric -> the bucket edges to judge, in the template's unit; for histograms."""
+    intended: float
+    """The candidate's share of the requests, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedReading:
+    """One template's reading: the increase of each series, and which series belong to whom."""
+
+    spec: TemplateSpec
+    columns: Mapping[int, int]
+    """Instant -> its number; interval t of `growth` runs from instant t to instant t + 1."""
+    counters: Sequence[Counter]
+    growth: Increases
+    events: Sequence[bool]
+    """Per series: its requests are events."""
+    edges: Sequence[float]
+    """Per series: the upper edge of the bucket it counts."""
+    services: Mapping[str, Mapping[str, Sequence[int]]]
+    """Service as NAME.NAMESPACE.svc... -> version -> numbers of its series."""
+
+    def rows(self, arm: ArmKey) -> list[int]:
+        """Return the series of one version."""
+        versions = self.services.get(_service(arm.service, arm.namespace), {})
+        if arm.version is not None:
+            return list(versions.get(arm.version, ()))
+        return [row for rows in versions.values() for row in rows]
+
+
+def index_readings(
+    templates: Mapping[str, MetricTemplate], readings: Mapping[str, Reading]
+) -> dict[str, IndexedReading]:
+    """Return each template's reading, ready to be asked for any number of rollouts."""
+    return {name: _indexed(templates[name].spec, reading) for name, reading in readings.items()}
+
+
+def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
+    labels = spec.labels
+    is_event = _event_reader(spec.outcome)
+    services: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    counters, events, edges = [], [], []
+    for row, series in enumerate(reading.series):
+        named = series.labels.get
+        service = _service(named(labels.service, ""), named(labels.namespace, ""))
+        services[service][named(labels.version, "")].append(row)
+        counters.append(Counter(named(labels.instance, ""), series.points))
+        events.append(is_event(series.labels))
+        edges.append(_edge(named("le", "")))
+    instants = sorted({at for counter in counters for at, _ in counter.points})
+    columns = {at: column for column, at in enumerate(instants)}
+    return IndexedReading(spec, columns, counters, increases(counters, instants), events, edges, services)
+
+
+@lru_cache(maxsize=65_536)
+def _service(host: str, namespace: str) -> str:
+    return full_name(host, namespace).lower()
+
+
+def _edge(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return _NO_EDGE
+
+
+def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool]:
+    """Return how a series is told to count events.
+
+    A gRPC request without a gRPC status (it failed before there was one) is read by its HTTP status.
+    """
+    if outcome is None:
+        return lambda _: False
+    http_event = re.compile(outcome.http_event)
+    grpc_event = re.compile(outcome.grpc_event or r"[^\s\S]")
+
+    def is_event(labels: Mapping[str, str]) -> bool:
+        status = labels.get(outcome.grpc_label, "") if outcome.grpc_label else ""
+        if status and outcome.protocol_label and labels.get(outcome.protocol_label) == "grpc":
+            return grpc_event.fullmatch(status) is not None
+        return http_event.fullmatch(labels.get(outcome.http_label, "")) is not None
+
+    return is_event
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What one reading says of one rollout in one interval."""
+
+    table: Table | None = None
+    inconsistent: str = ""
+
+
+def intervals_for(
+    target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
+) -> list[Interval]:
+    """Return a rollout's intervals of `step` seconds from `start` to `end` (unix seconds, multiples of it)."""
+    ends = range(start + step, end + 1, step)
+    observed = {
+        name: _observe(target, index.get(template), target.edges.get(name, ()), ends)
+        for name, template in target.metrics.items()
+    }
+    share = next((reading for reading in index.values() if reading.spec.kind == "share"), None)
+    requests = _observe(target, share, (), ends)
+    return [
+        Interval(
+            end=instant,
+            intended=target.intended,
+            tables={name: per_interval[at].table for name, per_interval in observed.items()},
+            requests=_totals(requests[at].table),
+            inconsistent=tuple(
+                f"{name}: {per_interval[at].inconsistent}"
+                for name, per_interval in {**observed, "request share": requests}.items()
+                if per_interval[at].inconsistent
+            ),
+        )
+        for at, instant in enumerate(ends)
+    ]
+
+
+def _totals(table: Table | None) -> tuple[int, int] | None:
+    return (table.control.total, table.candidate.total) if table else None
+
+
+def _observe(
+    target: Target, reading: IndexedReading | None, edges: Sequence[float], ends: range
+) -> list[_Observed]:
+    """Return what a reading says in each interval; a mean is not judged yet and says nothing."""
+    if reading is None or reading.spec.kind == "mean":
+        return [_Observed()] * len(ends)
+    control, candidate = reading.rows(target.control), reading.rows(target.candidate)
+    heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
+    arms = _count(reading, control, edges), _count(reading, candidate, edges)
+    result = []
+    for instant in ends:
+        column = reading.columns.get(instant - ends.step)
+        if instant not in heard or column is None or reading.columns[instant] != column + 1:
+            result.append(_Observed())
+        else:
+            result.append(_compared(instant, arms[0][column], arms[1][column]))
+    return result
+
+
+def _compared(end: int, control: Count, candidate: Count) -> _Observed:
+    counts = {"control": control, "candidate": candidate}
+    problems = [f"{who}: {count.inconsistent}" for who, count in counts.items() if count.inconsistent]
+    if problems:
+        return _Observed(inconsistent="; ".join(problems))
+    return _Observed(Table(end, control.arm, candidate.arm))
+
+
+def _count(reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]) -> list[Count]:
+    """Return one version's counts in every interval of the reading."""
+    if reading.spec.kind != "histogram":
+        return proportion(reading.growth, rows, [row for row in rows if reading.events[row]])
+    buckets: dict[float, list[int]] = defaultdict(list)
+    for row in rows:
+        if reading.edges[row] != _NO_EDGE:
+            buckets[reading.edges[row]].append(row)
+    return histogram(reading.growth, buckets, edges)
