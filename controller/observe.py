@@ -4,8 +4,8 @@ One pass over the series of a reading computes every increase and files it by se
 picks its own rows, so the cost grows with the series and the rollouts, not with their product. The rules of
 counting are those of `analysis.counters`.
 
-An interval has no table for a metric (None: no data) when Prometheus has no sample at one of its ends, or none
-of either version at its end. Series that cannot be counted make it inconsistent, and the judge says so.
+An interval has no table for a metric (None: no data) when Prometheus has no sample at one of its ends, or
+neither version has one at its end. Series that cannot be counted make it inconsistent, and the judge says so.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class _Observed:
 def intervals_for(
     target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
 ) -> list[Interval]:
-    """Return a rollout's intervals of `step` seconds from `start` to `end` (unix seconds, multiples of it)."""
+    """Return a rollout's intervals of `step` seconds from `start` to `end` (unix time, multiples of it)."""
     ends = range(start + step, end + 1, step)
     observed = {
         name: _observe(target, index.get(template), target.edges.get(name, ()), ends)
