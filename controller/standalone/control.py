@@ -52,12 +52,14 @@ async def ask(
     whose = f"the keeper of {layout.root}"
     try:
         line = await asyncio.wait_for(_exchange(layout, json.dumps(request).encode() + b"\n"), within)
-        answer: dict[str, Any] = json.loads(line)
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+    except (FileNotFoundError, ConnectionError) as error:  # also one that is just ending: it resets
         raise NoKeeperError(f"nothing runs for {layout.root}") from error
-    except (TimeoutError, ConnectionError, ValueError) as error:
+    except TimeoutError as error:
         pid = keeper_pid(layout)
         raise KeeperError(f"{whose} (pid {pid}) does not answer: `penstock down` ends it") from error
+    if not line:
+        raise NoKeeperError(f"{whose} ended instead of answering")
+    answer: dict[str, Any] = json.loads(line)
     if not answer["ok"]:
         raise KeeperError(f"{whose} refused: {answer['error']}")
     if answer.get("protocol", PROTOCOL) != PROTOCOL:

@@ -171,6 +171,17 @@ async def test_a_killed_keeper_takes_its_children_along_and_the_next_ensure_star
 
 
 @pytest.mark.real
+async def test_a_keeper_that_is_just_being_killed_is_replaced_at_once(processes):
+    spec = server()
+    running = await processes.ensure([spec])
+    for _ in range(5):
+        os.kill(running.pid, signal.SIGKILL)  # and without waiting for its end
+        before, running = running, await processes.ensure([spec])
+        assert running.pid != before.pid
+        assert not alive(pids(before)["server"])
+
+
+@pytest.mark.real
 async def test_a_keeper_that_does_not_answer_is_told_and_can_be_stopped(processes, monkeypatch):
     running = await processes.ensure([server()])
     os.kill(running.pid, signal.SIGSTOP)
