@@ -48,12 +48,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m policies.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
     check = parser.parse_args().check
-    for path in stale(ROOT):
+    found = stale(ROOT)
+    for path in found:
         if not check:
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / path).write_text(files()[path], encoding="utf-8")
         sys.stderr.write(f"{path} is stale: run `make generate`\n" if check else f"wrote {path}\n")
-    return 1 if check and stale(ROOT) else 0
+    return 1 if check and found else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The reference of the language as Markdown: each part, field, type, default and rule, made from the model."""
+"""The reference of the language as Markdown: fields, types, defaults and rules, made from the model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HEAD = f"""\
 <!-- Made by `python -m policies.generate` from policies/model.py; do not edit. -->
 
 `{API_VERSION}`. Fields that are not listed here are errors. There are no floats: percentages are
-written `25%`, durations `90s` or `1h30m`, other numbers that need not be whole in quotes (`"1.5"`). Codes such as
-PS026 are explained in [findings.md](findings.md).
+written `25%`, durations `90s` or `1h30m`, other numbers that need not be whole in quotes (`"1.5"`). Codes
+such as PS026 are explained in [findings.md](findings.md).
 """
 
 

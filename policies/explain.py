@@ -1,0 +1,162 @@
+"""A policy as a plan in plain words: what will happen, when at the earliest, and what decides.
+
+Pure text from the policy and its templates; expected times need traffic and statistics and are found in
+`analysis.power`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from policies.units import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from policies.model import Metric, MetricTemplate, RolloutPolicy, RolloutSpec, Variant, VirtualServiceRef
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the plan."""
+
+    step: int
+    """Its number, from 1."""
+    weight: int
+    """Per cent of requests for the candidate."""
+    hold: Duration
+    """The least time at this weight; never less than one interval, since somebody has to look."""
+    pause: bool
+    """Whether a person has to approve the next step."""
+    require: Literal["noHarm", "safe"]
+    """What the evidence must say before the next step."""
+    earliest: Duration
+    """The earliest start, after the start of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a rollout will do."""
+
+    sentences: tuple[str, ...]
+    steps: tuple[Stage, ...]
+    earliest_promotion: Duration
+    """The earliest full promotion, after the start of the run."""
+
+
+def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> Plan:
+    """Return the plan of a valid policy; `templates` holds, by name, those that its metrics use (KeyError)."""
+    spec = policy.spec
+    steps, end = _stages(spec)
+    sentences = (
+        _movement(policy, steps),
+        _routes(spec.routes),
+        *_approvals(policy, steps),
+        _harm(spec, templates),
+        _promotion(spec, templates),
+        _looks(spec),
+        f"Without a decision after {spec.decision.deadline} {_AT_DEADLINE[spec.decision.on_deadline]}.",
+        f"Without data for {spec.decision.no_data_timeout} {_NO_DATA[spec.decision.on_no_data]}.",
+        f"If somebody else changes the weights meanwhile, {_DRIFT[spec.decision.on_drift]}.",
+    )
+    return Plan(sentences, steps, end)
+
+
+_AT_DEADLINE = {
+    "hold": "it stays where it is and says so",
+    "rollback": "it rolls back",
+    "promote": "it promotes, although safety is not shown",
+}
+_NO_DATA = {"hold": "it stays where it is and says so", "rollback": "it rolls back"}
+_DRIFT = {
+    "correct": "it writes its own again",
+    "adopt": "it goes on with theirs",
+    "hold": "it stops and waits for a person",
+}
+
+
+def _stages(spec: RolloutSpec) -> tuple[tuple[Stage, ...], Duration]:
+    start = Duration(0)
+    stages = []
+    for number, step in enumerate(spec.strategy.canary.steps if spec.strategy.canary else (), start=1):
+        hold = max(step.hold, spec.decision.interval)
+        stages.append(Stage(number, step.weight, hold, step.pause, step.require, start))
+        start = Duration(start.milliseconds + hold.milliseconds)
+    return tuple(stages), start
+
+
+def _movement(policy: RolloutPolicy, steps: Sequence[Stage]) -> str:
+    control, candidate = policy.spec.variants[0], policy.spec.variants[-1]
+    weights = ", ".join(f"{stage.weight}%" for stage in steps)
+    last = "" if steps[-1].weight == 100 else ", then 100%"
+    return (
+        f"{policy.key} shifts requests for {policy.spec.service.host} from {_variant(control)} to "
+        f"{_variant(candidate)} in {_count(len(steps), 'step')}: {weights}{last}."
+    )
+
+
+def _variant(variant: Variant) -> str:
+    return f"{variant.name} ({f'subset {variant.subset}' if variant.subset else f'host {variant.host}'})"
+
+
+def _routes(refs: Sequence[VirtualServiceRef]) -> str:
+    return f"It writes the weights of {_listed([_route(ref) for ref in refs])} and nothing else."
+
+
+def _route(ref: VirtualServiceRef) -> str:
+    if not ref.routes:
+        return f"the only route of VirtualService {ref.name}"
+    return f"route{'s' if len(ref.routes) > 1 else ''} {_listed(ref.routes)} of VirtualService {ref.name}"
+
+
+def _approvals(policy: RolloutPolicy, steps: Sequence[Stage]) -> list[str]:
+    paused = [f"{stage.weight}%" for stage in steps if stage.pause]
+    if not paused:
+        return []
+    return [f"After {_listed(paused)} it waits for a person: `penstock promote {policy.metadata.name}`."]
+
+
+def _looks(spec: RolloutSpec) -> str:
+    return (
+        f"It looks every {spec.decision.interval} and concludes nothing before the control and the candidate "
+        f"have had {spec.decision.min_samples} requests each."
+    )
+
+
+def _harm(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> str:
+    judged = [_harmful(metric) for metric in spec.metrics if _kind(metric, templates) != "share"]
+    return (
+        f"It rolls back at once when harm is shown by {_listed(judged, 'or')}; the chance that this hits a "
+        f"harmless candidate is at most {spec.decision.false_rollback}, over all metrics and all looks together."
+    )
+
+
+def _harmful(metric: Metric) -> str:
+    beyond = f" (beyond {metric.tolerance})" if metric.tolerance.value else ""
+    return (metric.name or metric.template) + beyond
+
+
+def _promotion(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> str:
+    safe = [
+        f"{metric.name or metric.template} is at most {metric.margin} worse in "
+        f"{'time' if _kind(metric, templates) == 'histogram' else 'odds'}"
+        for metric in spec.metrics
+        if metric.margin is not None
+    ]
+    return (
+        f"After the last step it promotes fully once it is shown that {_listed(safe)}; the chance that this "
+        f"promotes a candidate that is worse than a margin is at most {spec.decision.false_promote}."
+    )
+
+
+def _kind(metric: Metric, templates: Mapping[str, MetricTemplate]) -> str:
+    return templates[metric.template].spec.kind
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _listed(items: Sequence[str], last: str = "and") -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
