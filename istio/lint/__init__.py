@@ -1,0 +1,7 @@
+"""Validation of Istio objects with istiod's rules, and of what rollout policies need of them. Pure."""
+
+from __future__ import annotations
+
+from istio.lint.one import lint_object
+
+__all__ = ["lint_object"]

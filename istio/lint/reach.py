@@ -1,0 +1,126 @@
+"""Rules of a VirtualService that no request reaches, because an earlier rule takes it: warnings, as istiod's.
+
+Rules are tried in order and the first match wins. Equal matches are found for http, tls and tcp; of
+overlapping ones only http prefixes, compared as istiod compares them (a missing method counts as GET).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from istio.lint.codes import problem
+from policies.documents import child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from policies.findings import Finding
+
+_CONDITIONS: Final = frozenset({"uri", "scheme", "method", "authority"})
+"""Fields that say something even when empty: an empty string match means that the thing is present."""
+
+
+def check_reach(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding]:
+    """Yield a warning for each rule and each match of `routes` that earlier ones make useless."""
+    taken: dict[str, int] = {}
+    catch_all = False
+    for index, route in enumerate(routes):
+        spot, matches = child(path, index), route.get("match", [])
+        repeated = [_key(match) in taken for match in matches]
+        if catch_all:
+            reason = (
+                "route without matches defined before"
+                if matches
+                else "only the last rule can have no matches"
+            )
+            yield _unused(spot, _name(route, index), reason)
+            continue
+        catch_all = not matches
+        for number, match in enumerate(matches):
+            earlier = taken.setdefault(_key(match), index)
+            if earlier != index or repeated[number]:
+                yield _taken(
+                    child(child(spot, "match"), number),
+                    f"duplicate match in rule {_name(routes[earlier], earlier)}",
+                )
+        if matches and all(repeated):
+            yield _unused(spot, _name(route, index), "all matches used by prior rules")
+
+
+def check_overlap(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding]:
+    """Yield a warning for each http match whose URI prefix an earlier match covers."""
+    seen: dict[str, _Prefix] = {}
+    for index, route in enumerate(routes):
+        if not route.get("match"):
+            return
+        for number, match in enumerate(route["match"]):
+            key = _key(match)
+            if key in seen or not match.get("uri", {}).get("prefix"):
+                continue
+            mine = _Prefix.of(match, _name(route, index))
+            for earlier in seen.values():
+                if earlier.prefix != mine.prefix and earlier.takes(mine):
+                    spot = child(child(child(path, index), "match"), number)
+                    yield _taken(
+                        spot, f"prefix {mine.prefix} overlaps {earlier.prefix} in rule {earlier.rule}"
+                    )
+            seen[key] = mine
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """An http match by URI prefix, with its other conditions as comparable text."""
+
+    rule: str
+    prefix: str
+    port: int
+    method: str
+    authority: str
+    maps: tuple[Mapping[str, str], ...]
+
+    @classmethod
+    def of(cls, match: dict[str, Any], rule: str) -> _Prefix:
+        maps = tuple(
+            {key: _text(value) for key, value in match.get(name, {}).items()}
+            for name in ("headers", "queryParams", "withoutHeaders")
+        )
+        method = _text(match.get("method", {})) or "exact:GET"
+        authority = _text(match.get("authority", {}))
+        return cls(rule, match["uri"]["prefix"], match.get("port", 0), method, authority, maps)
+
+    def takes(self, later: _Prefix) -> bool:
+        """Tell whether every request of `later` is already taken by this match."""
+        return (
+            later.prefix.startswith(self.prefix)
+            and later.port == self.port
+            and self.method.startswith(later.method)
+            and self.authority.startswith(later.authority)
+            and all(
+                mine.keys() == other.keys() and all(mine[key].startswith(other[key]) for key in mine)
+                for mine, other in zip(self.maps, later.maps, strict=True)
+            )
+        )
+
+
+def _text(condition: Mapping[str, str]) -> str:
+    return next((f"{kind}:{condition[kind]}" for kind in ("exact", "prefix") if condition.get(kind)), "")
+
+
+def _key(match: dict[str, Any]) -> str:
+    """Return what a match matches, as text: without its name and without fields at their defaults."""
+    meant = {key: value for key, value in match.items() if key != "name" and (value or key in _CONDITIONS)}
+    return json.dumps(meant, sort_keys=True)
+
+
+def _name(route: dict[str, Any], index: int) -> str:
+    return f'"{route["name"]}"' if route.get("name") else f"#{index}"
+
+
+def _unused(path: str, rule: str, reason: str) -> Finding:
+    return problem("PS160", path, f"rule {rule} not used ({reason})")
+
+
+def _taken(path: str, reason: str) -> Finding:
+    return problem("PS161", path, f"match is not used ({reason})")
