@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from istio.route import KINDS
 from istio.weights import ManagedRoute, resolve
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def drift(
     differences = tuple(difference for route in managed for difference in _differences(route, wanted))
     if not differences:
         return None
-    who, when = _last_writer(vs, {route.route.kind for route in managed}, manager)
+    who, when = _last_write(vs, {route.route.kind for route in managed}, manager)
     return Drift(differences, who, when)
 
 
@@ -70,7 +71,12 @@ def _differences(managed: ManagedRoute, wanted: Mapping[str, int]) -> Iterator[D
             yield Difference(path, str(destination), found, want)
 
 
-def _last_writer(vs: Any, kinds: Iterable[str], ours: str) -> tuple[str, str | None]:
+def last_writer(vs: Any, *, manager: str = "penstock") -> str:
+    """Return who other than `manager` last wrote routes, by metadata.managedFields; `unknown` if not said."""
+    return _last_write(vs, KINDS, manager)[0]
+
+
+def _last_write(vs: Any, kinds: Iterable[str], ours: str) -> tuple[str, str | None]:
     """Return manager and time of the latest write by another manager that owns one of the route lists."""
     entries = (vs.get("metadata") or {}).get("managedFields")
     writers = [

@@ -85,7 +85,7 @@ def _choose(tree: Tree, name: str | None) -> int:
     found = [index for index, called in known.items() if name in {None, called, called.split("/")[-1]}]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(known.values())
+    names = ", ".join(known[index] for index in found or known)
     if found:
         raise SeveralVirtualServicesError(
             f"there are {len(found)} VirtualServices: {names}; name the one to use"
