@@ -1,0 +1,1 @@
+"""The judge: pure statistics on counts, from counter values to verdicts."""

@@ -113,7 +113,9 @@ def _long_sums(table: Ints, log_w: Floats) -> Floats:
     j = mode[:, None] + stride[:, None] * np.arange(-_REACH, _REACH + 1)
     inside = (j >= low) & (j <= high)
     shift = (j - k_c) * theta[:, None]
-    log_terms = np.where(inside, _log_coefficients(np.clip(j, low, high), n_c, n_b, all_events) + shift, -np.inf)
+    log_terms = np.where(
+        inside, _log_coefficients(np.clip(j, low, high), n_c, n_b, all_events) + shift, -np.inf
+    )
     top = log_terms.max(axis=1)
     log_sums = top + np.log(np.exp(log_terms - top[:, None]).sum(axis=1) * stride)
     return np.asarray(log_sums[-1] - log_sums[:-1])
@@ -121,7 +123,8 @@ def _long_sums(table: Ints, log_w: Floats) -> Floats:
 
 def _log_coefficients(j: Floats, n_c: float, n_b: float, all_events: float) -> Floats:
     """Return ln C(n_c, j) C(n_b, K - j), up to a constant, in Loader's deviance form ("Fast and accurate
-    computation of binomial probabilities", 2000): small where the likelihood is large, so little cancels."""
+    computation of binomial probabilities", 2000): small where the likelihood is large, so little cancels.
+    """
     n = n_c + n_b
     cells = (
         (j, n_c * all_events / n),

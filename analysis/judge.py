@@ -1,0 +1,206 @@
+"""The judge: many runs at once take in their new intervals, and each run's evidence is read as a verdict.
+
+    evidence = fresh(design)
+    [evidence] = advance([(design, evidence, intervals)])
+    verdict(design, evidence).kind          # Harmful, Safe, Undecided, NoData or Invalid
+
+Guarantees, as far as the assumptions in docs/statistics.md hold: over the life of a run, at any number of
+looks and under any change of weights, a harmless candidate is called Harmful with probability at most
+`false_rollback`, all metrics together; a candidate beyond the margin of a metric is called Safe with
+probability at most `false_promote`.
+
+Evidence does not depend on how intervals are cut into looks, nor on which runs advance together: the result is
+the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from analysis.confidence import NODES, mantel_haenszel_terms
+from analysis.design import Design, Interval, MetricDesign
+from analysis.eprocess import advance_restart, log_harm, restart_log_rest, restart_log_weight
+from analysis.evidence import Evidence, MetricEvidence, fresh
+from analysis.hypergeometric import log_likelihood_ratios
+from analysis.srm import log_evidence, log_increments
+from analysis.verdict import MetricVerdict, RunVerdict, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from analysis.design import Layout
+    from analysis.hypergeometric import Floats, Ints
+    from analysis.tables import Table
+
+__all__ = [
+    "Design",
+    "Evidence",
+    "Interval",
+    "MetricDesign",
+    "MetricVerdict",
+    "RunVerdict",
+    "advance",
+    "fresh",
+    "verdict",
+]
+
+
+def advance(batch: Sequence[tuple[Design, Evidence, Sequence[Interval]]]) -> list[Evidence]:
+    """Return each run's evidence with its intervals taken in, oldest first; runs may have different numbers.
+
+    Raises ValueError when an interval does not end after the last one taken in, or a table has another number
+    of edges than the design.
+    """
+    results = [evidence for _, evidence, _ in batch]
+    for step in range(max((len(intervals) for _, _, intervals in batch), default=0)):
+        active = [run for run, (_, _, intervals) in enumerate(batch) if step < len(intervals)]
+        looks = [_Look(batch[run][0], results[run], batch[run][2][step]) for run in active]
+        for run, evidence in zip(active, _advance_looks(looks), strict=True):
+            results[run] = evidence
+    return results
+
+
+class _Look(NamedTuple):
+    """One run about to take in one interval."""
+
+    design: Design
+    evidence: Evidence
+    interval: Interval
+
+
+def _advance_looks(looks: Sequence[_Look]) -> list[Evidence]:
+    """Return the evidence of several runs after one interval each."""
+    groups: dict[Layout, list[tuple[int, int]]] = {}
+    for run, look in enumerate(looks):
+        if look.evidence.end is not None and look.interval.end <= look.evidence.end:
+            raise ValueError(f"the interval that ended at {look.interval.end} is not newer than the evidence")
+        for position, metric in enumerate(look.design.metrics):
+            groups.setdefault(metric.layout, []).append((run, position))
+    metrics: list[list[MetricEvidence]] = [list(look.evidence.metrics) for look in looks]
+    for layout, places in groups.items():
+        lanes = [
+            (looks[run], looks[run].design.metrics[position], metrics[run][position])
+            for run, position in places
+        ]
+        for (run, position), metric in zip(places, _advance_metrics(layout, lanes), strict=True):
+            metrics[run][position] = metric
+    splits = _advance_splits(looks)
+    return [_assemble(*parts) for parts in zip(looks, metrics, splits, strict=True)]
+
+
+def _advance_metrics(
+    layout: Layout, lanes: Sequence[tuple[_Look, MetricDesign, MetricEvidence]]
+) -> Iterable[MetricEvidence]:
+    """Return the evidence of metrics of one layout after one interval each; every step is one array operation."""
+    tables = [look.interval.tables.get(metric.name) for look, metric, _ in lanes]
+    counts = _stack_counts(layout, tables)
+    phi = np.array([metric.dispersion for _, metric, _ in lanes])[:, None, None]
+    own = np.arange(layout.lanes)
+    increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi
+    pairs = np.array([m.pairs for _, _, m in lanes])
+    if layout.pairs:
+        near, far = np.array(layout.pairs).T
+        pairs = pairs + _log_ratios(counts, near, far, layout.pair_odds_ratios) / phi
+    likelihood = np.array([m.likelihood for _, _, m in lanes]) + increments
+    planned = [(look.evidence.looks + 1, look.design.planned_looks) for look, _, _ in lanes]
+    weight = np.array([restart_log_weight(*looks) for looks in planned])[:, None, None]
+    rest = np.array([restart_log_rest(*looks) for looks in planned])[:, None]
+    gain = increments[:, :, layout.harm] - increments[:, :, NODES.size, None]
+    restart = advance_restart(np.array([m.restart for _, _, m in lanes]), weight, gain)
+    start = likelihood[:, :, layout.harm] - likelihood[:, :, NODES.size, None]
+    log_e = log_harm(start.reshape(len(lanes), -1), restart.reshape(len(lanes), -1), rest).tolist()
+    terms = mantel_haenszel_terms(*_columns(counts, own, own))
+    sums = np.array([m.mantel_haenszel for _, _, m in lanes]) + terms
+    for row, (_, _, old) in enumerate(lanes):
+        table = tables[row]
+        both = table is not None and table.control.total > 0 and table.candidate.total > 0
+        yield MetricEvidence(
+            old.counts + counts[row],
+            likelihood[row].copy(),
+            restart[row].copy(),
+            pairs[row].copy(),
+            sums[row].copy(),
+            log_e[row],
+            max(old.peak, log_e[row]),
+            table.end if table is not None and both else old.last_data,
+        )
+
+
+def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
+    """Return (tables, 2, 1 + lanes): control and candidate; requests, then events. No table counts as zeros."""
+    nothing = (0,) * (2 * layout.lanes + 2)
+    rows = [
+        nothing if t is None else (t.control.total, *t.control.events, t.candidate.total, *t.candidate.events)
+        for t in tables
+    ]
+    if any(len(row) != len(nothing) for row in rows):
+        raise ValueError(f"a table has other than {layout.lanes} numbers of events per arm")
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
+
+
+def _columns(counts: Ints, near: Ints, far: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return n_c, k_c (events of lanes `far`), n_b and k_b (of lanes `near`), each (tables, lanes)."""
+    k_c, k_b = counts[:, 1, 1 + far], counts[:, 0, 1 + near]
+    n_c, n_b = (np.broadcast_to(counts[:, arm, :1], k_c.shape) for arm in (1, 0))
+    return n_c, k_c, n_b, k_b
+
+
+def _log_ratios(counts: Ints, near: Ints, far: Ints, odds_ratios: Floats) -> Floats:
+    """Return the log-likelihood ratios, (tables, lanes, odds ratios)."""
+    columns = (column.ravel() for column in _columns(counts, near, far))
+    return log_likelihood_ratios(*columns, odds_ratios).reshape(len(counts), near.size, odds_ratios.size)
+
+
+class _Split(NamedTuple):
+    """The test of the split after an interval."""
+
+    log_likelihood: Floats
+    log_e: float
+    requests: tuple[int, int, float]
+
+
+def _advance_splits(looks: Sequence[_Look]) -> list[_Split]:
+    """Return every run's test of the split after one interval."""
+    requests = np.array([look.interval.requests or (0, 0) for look in looks], dtype=np.float64)
+    share = np.array([look.interval.intended for look in looks])
+    increments = log_increments(requests[:, 0], requests[:, 1], share)
+    sums = np.array([look.evidence.srm for look in looks]) + increments
+    splits = []
+    for look, row, log_e in zip(looks, sums, log_evidence(sums).tolist(), strict=True):
+        control, candidate, expected = look.evidence.requests
+        more = look.interval.requests if 0 < look.interval.intended < 1 else None
+        b, c = more or (0, 0)
+        total = (control + b, candidate + c, expected + (b + c) * look.interval.intended)
+        splits.append(_Split(row.copy(), log_e, total))
+    return splits
+
+
+def _assemble(look: _Look, metrics: Sequence[MetricEvidence], split: _Split) -> Evidence:
+    """Return a run's evidence from that of its parts."""
+    old = look.evidence
+    log_e = _log_mean([metric.log_e for metric in metrics])
+    crosses = old.crossed_at is None and log_e >= -math.log(look.design.false_rollback)
+    return replace(
+        old,
+        metrics=tuple(metrics),
+        srm=split.log_likelihood,
+        requests=split.requests,
+        looks=old.looks + 1,
+        end=look.interval.end,
+        log_e=log_e,
+        peak=max(old.peak, log_e),
+        srm_peak=max(old.srm_peak, split.log_e),
+        crossed_at=look.interval.end if crosses else old.crossed_at,
+        blame=max(range(len(metrics)), key=lambda m: metrics[m].log_e) if crosses else old.blame,
+        inconsistent=look.interval.inconsistent,
+    )
+
+
+def _log_mean(log_values: Sequence[float]) -> float:
+    """Return ln of the plain average: equal shares of alpha for all metrics."""
+    top = max(log_values)
+    return top + math.log(sum(math.exp(value - top) for value in log_values) / len(log_values))

@@ -1,0 +1,267 @@
+"""Evidence read as a verdict, in numbers and words.
+
+In order: Invalid (an assumption is broken), NoData, Harmful, Undecided (too few samples), Safe, Undecided. A
+metric's e-value counts with its share u = 1 / (number of metrics); harm is proven when the sum of u E reached
+1 / false_rollback at any look, and stays proven. Safety is read from the evidence of now.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from analysis.confidence import NODES, confidence_bounds, mantel_haenszel
+from analysis.eprocess import e_value, log_mean, log_sum_exp, safe_log_prior
+from analysis.words import metric_sentence, split_sentence
+
+if TYPE_CHECKING:
+    from analysis.design import Design, MetricDesign
+    from analysis.evidence import Evidence, MetricEvidence
+
+Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
+
+_INFORMATIVE = (0.01, 0.99)
+"""An edge tells of the margin when the control's share of requests above it lies between these."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSummary:
+    """What one version did since the start: requests, events (at the worst edge) and their ratio, if any."""
+
+    total: int
+    events: int
+    rate: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """One metric. E-values are cut off at 1e300.
+
+    `e_harm` is against "no worse than tolerated", `e_harm_max` its largest value so far, `e_share` its part of
+    the run's (u E), and `bound_harm` what it alone has to reach. `e_safe` is against "worse than the margin"
+    (None without a margin or without an edge that tells), with `bound_safe`. `odds_ratio` and `interval` (None:
+    undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most evidence of harm.
+    `proven_margin` is, for a histogram, the margin that its edges can show; at least the one asked for.
+    """
+
+    name: str
+    kind: Kind
+    e_harm: float
+    e_harm_max: float
+    e_share: float
+    bound_harm: float
+    e_safe: float | None
+    bound_safe: float
+    odds_ratio: float | None
+    interval: tuple[float, float | None]
+    control: ArmSummary
+    candidate: ArmSummary
+    worst_edge: float | None
+    proven_margin: float | None
+    last_data: int | None
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitVerdict:
+    """Whether the observed split follows the intended one: the candidate's shares of all tested requests."""
+
+    e: float
+    e_max: float
+    bound: float
+    observed: float | None
+    intended: float | None
+    requests: int
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether the split was ever proven to be another one."""
+        return self.e_max >= self.bound
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return {**_fields(self), "mismatch": self.mismatch}
+
+
+@dataclass(frozen=True, slots=True)
+class RunVerdict:
+    """A run: `blame` is the metric that showed most of a proven harm; `sentence` is the first of `reasons`."""
+
+    kind: Kind
+    blame: str | None
+    metrics: tuple[MetricVerdict, ...]
+    srm: SplitVerdict
+    e_rollback: float
+    e_rollback_max: float
+    bound_rollback: float
+    bound_promote: float
+    sentence: str
+    reasons: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON values."""
+        return _fields(self)
+
+
+def verdict(design: Design, evidence: Evidence) -> RunVerdict:
+    """Return what the evidence says."""
+    metrics = tuple(_metric_verdict(design, evidence, position) for position in range(len(design.metrics)))
+    srm = _split_verdict(design, evidence)
+    kind, reasons = _conclude(design, evidence, metrics, srm)
+    return RunVerdict(
+        kind=kind,
+        blame=None if evidence.blame is None else design.metrics[evidence.blame].name,
+        metrics=metrics,
+        srm=srm,
+        e_rollback=e_value(evidence.log_e),
+        e_rollback_max=e_value(evidence.peak),
+        bound_rollback=1 / design.false_rollback,
+        bound_promote=1 / design.false_promote,
+        sentence=reasons[0],
+        reasons=reasons,
+    )
+
+
+def _conclude(
+    design: Design, evidence: Evidence, metrics: tuple[MetricVerdict, ...], srm: SplitVerdict
+) -> tuple[Kind, tuple[str, ...]]:
+    """Return the run's verdict and its reasons, the deciding ones first."""
+    everything = tuple(metric.sentence for metric in metrics)
+    required = [m for m, wanted in zip(metrics, design.metrics, strict=True) if wanted.margin is not None]
+    harmful = [m.sentence for m in metrics if m.kind == "Harmful"]
+    waiting = [m.sentence for m in required if m.kind != "Safe"]
+    kind: Kind
+    if srm.mismatch:
+        kind, first = "Invalid", [split_sentence(srm)]
+    elif evidence.inconsistent:
+        kind, first = "Invalid", [f"inconsistent counters: {words}" for words in evidence.inconsistent]
+    elif all(m.kind == "NoData" for m in metrics):
+        kind, first = "NoData", []
+    elif harmful:
+        kind, first = "Harmful", harmful
+    else:
+        kind, first = ("Safe" if required and not waiting else "Undecided"), waiting
+    return kind, (*first, *(words for words in everything if words not in first))
+
+
+def _metric_verdict(design: Design, evidence: Evidence, position: int) -> MetricVerdict:
+    """Return the verdict on one metric."""
+    metric, own = design.metrics[position], evidence.metrics[position]
+    share = 1 / len(design.metrics)
+    lane = _worst_lane(metric, own)
+    control, candidate = (_summary(own, arm, lane) for arm in (0, 1))
+    log_e_safe = _log_e_safe(metric, own)
+    wordless = MetricVerdict(
+        name=metric.name,
+        kind=_metric_kind(design, evidence, position, log_e_safe),
+        e_harm=e_value(own.log_e),
+        e_harm_max=e_value(own.peak),
+        e_share=e_value(own.log_e + math.log(share)),
+        bound_harm=1 / (design.false_rollback * share),
+        e_safe=None if log_e_safe is None else e_value(log_e_safe),
+        bound_safe=1 / design.false_promote,
+        odds_ratio=mantel_haenszel(*own.mantel_haenszel[lane].tolist()),
+        interval=confidence_bounds(own.likelihood[lane, : NODES.size], design.false_rollback),
+        control=control,
+        candidate=candidate,
+        worst_edge=metric.edges[lane] if metric.edges else None,
+        proven_margin=_proven_margin(metric, own),
+        last_data=own.last_data,
+        sentence="",
+    )
+    return replace(wordless, sentence=metric_sentence(design, metric, wordless, e_value(evidence.peak)))
+
+
+def _metric_kind(design: Design, evidence: Evidence, position: int, log_e_safe: float | None) -> Kind:
+    """Return what a metric's evidence amounts to."""
+    metric, own = design.metrics[position], evidence.metrics[position]
+    fewest = int(own.counts[:, 0].min())
+    proven = own.peak >= math.log(len(design.metrics) / design.false_rollback)
+    if any(words.split(":")[0] == metric.name for words in evidence.inconsistent):
+        return "Invalid"
+    if fewest == 0:
+        return "NoData"
+    if fewest < design.min_samples:
+        return "Undecided"
+    if proven or evidence.blame == position:
+        return "Harmful"
+    return "Safe" if log_e_safe is not None and log_e_safe >= -math.log(design.false_promote) else "Undecided"
+
+
+def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
+    """Return the edge with most evidence of harm since the start (the only lane of a proportion)."""
+    layout = metric.layout
+    gains = own.likelihood[:, layout.harm] - own.likelihood[:, NODES.size, None]
+    return int(np.argmax(log_mean(gains)))
+
+
+def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
+    """Return ln of the e-value against "worse than the margin", or None when there is nothing to tell by.
+
+    For a histogram it is the smallest over the pairs of edges that tell (intersection-union: each pair's
+    null is rejected at the full error rate, so for each of them a false claim has at most that chance).
+    """
+    layout = metric.layout
+    if layout.safe_null is not None:
+        gains = own.likelihood[0, layout.safe] - own.likelihood[0, layout.safe.start - 1]
+        return float(log_sum_exp(gains + safe_log_prior(layout.safe_null)))
+    telling = _telling_pairs(metric, own)
+    if not telling:
+        return None
+    return float(log_sum_exp(own.pairs[telling] + safe_log_prior(1.0)).min())
+
+
+def _telling_pairs(metric: MetricDesign, own: MetricEvidence) -> list[int]:
+    """Return the pairs whose edge splits the control's requests well enough to tell anything."""
+    total = max(int(own.counts[0, 0]), 1)
+    low, high = _INFORMATIVE
+    shares = [int(own.counts[0, 1 + near]) / total for near, _ in metric.layout.pairs]
+    return [pair for pair, share in enumerate(shares) if low <= share <= high]
+
+
+def _proven_margin(metric: MetricDesign, own: MetricEvidence) -> float | None:
+    """Return how much slower than the control a candidate may be that the telling edges call safe."""
+    pairs = [metric.layout.pairs[pair] for pair in _telling_pairs(metric, own)]
+    return max((metric.edges[far] / metric.edges[near] - 1 for near, far in pairs), default=None)
+
+
+def _summary(own: MetricEvidence, arm: int, lane: int) -> ArmSummary:
+    total, events = int(own.counts[arm, 0]), int(own.counts[arm, 1 + lane])
+    return ArmSummary(total, events, events / total if total else None)
+
+
+def _split_verdict(design: Design, evidence: Evidence) -> SplitVerdict:
+    control, candidate, expected = evidence.requests
+    total = control + candidate
+    return SplitVerdict(
+        e=e_value(float(log_mean(evidence.srm))),
+        e_max=e_value(evidence.srm_peak),
+        bound=1 / design.srm_alpha,
+        observed=candidate / total if total else None,
+        intended=expected / total if total else None,
+        requests=total,
+    )
+
+
+def _as_dict(value: Any) -> Any:
+    """Return a dataclass of numbers, words, tuples and the like as JSON values."""
+    if isinstance(value, tuple):
+        return [_as_dict(item) for item in value]
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: _as_dict(getattr(value, field.name)) for field in fields(value)}

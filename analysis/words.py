@@ -1,0 +1,80 @@
+"""Verdicts in sentences, for people: what was seen, what it proves and what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.design import Design, MetricDesign
+    from analysis.verdict import MetricVerdict, SplitVerdict
+
+_SHORT_UNITS = {"milliseconds": " ms", "seconds": " s", "microseconds": " us"}
+
+
+def percent(share: float | None) -> str:
+    """Return a share with three significant digits, as `3.1%`; `none` without one."""
+    return "none" if share is None else f"{100 * share:.3g}%"
+
+
+def effect(odds_ratio: float | None, interval: tuple[float, float | None], level: float) -> str:
+    """Return an odds ratio and its confidence sequence, as `odds ratio 3.2, 99% sequence 1.6 to 6.5`."""
+    low, high = interval
+    ratio = "undefined" if odds_ratio is None else f"{odds_ratio:.3g}"
+    upper = "unbounded" if high is None else f"{high:.3g}"
+    return f"odds ratio {ratio}, {100 * level:.4g}% sequence {low:.3g} to {upper}"
+
+
+def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, run_peak: float) -> str:
+    """Return the verdict on one metric as a sentence; `run_peak` is the run's largest e-value."""
+    if found.kind == "Invalid":
+        return f"{metric.name}: its counters are inconsistent"
+    if found.kind == "NoData":
+        silent = [name for name, arm in _arms(found) if not arm]
+        return f"{metric.name}: no requests of the {' and the '.join(silent)}"
+    fewest = min(found.control.total, found.candidate.total)
+    if fewest < design.min_samples:
+        return f"{metric.name}: too few samples: {fewest} of {design.min_samples}"
+    seen = f"{percent(found.candidate.rate)} against {percent(found.control.rate)}"
+    size = effect(found.odds_ratio, found.interval, 1 - design.false_rollback)
+    return f"{_subject(metric, found)} {seen} ({size}): {_claim(metric, found, run_peak, 1 / design.false_rollback)}"
+
+
+def split_sentence(srm: SplitVerdict) -> str:
+    """Return the verdict on the split of the traffic."""
+    return (
+        f"the candidate had {percent(srm.observed)} of {srm.requests} requests instead of {percent(srm.intended)}: "
+        f"the split is not the intended one, e = {srm.e_max:.3g} over bound {srm.bound:.4g}"
+    )
+
+
+def _arms(found: MetricVerdict) -> list[tuple[str, int]]:
+    return [("control", found.control.total), ("candidate", found.candidate.total)]
+
+
+def _subject(metric: MetricDesign, found: MetricVerdict) -> str:
+    if found.worst_edge is None:
+        return metric.name
+    return f"{metric.name} over {found.worst_edge:g}{_SHORT_UNITS.get(metric.unit, '')}"
+
+
+def _claim(metric: MetricDesign, found: MetricVerdict, run_peak: float, run_bound: float) -> str:
+    if found.kind == "Harmful":
+        beyond = f" beyond the tolerance of {percent(metric.tolerance)}" if metric.tolerance else ""
+        alone = found.e_harm_max >= found.bound_harm
+        e, bound = (found.e_harm_max, found.bound_harm) if alone else (run_peak, run_bound)
+        return f"harm{beyond} is proven, e = {e:.3g} over bound {bound:.4g}{'' if alone else ' with the other metrics'}"
+    if found.kind == "Safe":
+        return f"not worse than {_margin(metric, found)}, e = {found.e_safe:.3g} over bound {found.bound_safe:.4g}"
+    harm = f"harm is not proven, e = {found.e_harm:.3g} of {found.bound_harm:.4g}"
+    if metric.margin is None:
+        return harm
+    if found.e_safe is None:
+        return f"{harm}; no edge tells of the margin of {percent(metric.margin)}"
+    return f"{harm}; nor is the margin of {_margin(metric, found)}, e = {found.e_safe:.3g} of {found.bound_safe:.4g}"
+
+
+def _margin(metric: MetricDesign, found: MetricVerdict) -> str:
+    asked = percent(metric.margin)
+    if found.proven_margin is None or metric.margin is None or found.proven_margin <= metric.margin * 1.001:
+        return asked
+    return f"{percent(found.proven_margin)} (asked for {asked}; the edges lie no closer)"
