@@ -46,7 +46,7 @@ class Plan:
 
 
 def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> Plan:
-    """Return the plan of a valid policy; `templates` holds, by name, those that its metrics use (KeyError)."""
+    """Return the plan of a valid policy; `templates` holds those that its metrics use, by name (KeyError)."""
     spec = policy.spec
     steps, end = _stages(spec)
     sentences = (
@@ -128,7 +128,7 @@ def _harm(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> str:
     judged = [_harmful(metric) for metric in spec.metrics if _kind(metric, templates) != "share"]
     return (
         f"It rolls back at once when harm is shown by {_listed(judged, 'or')}; the chance that this hits a "
-        f"harmless candidate is at most {spec.decision.false_rollback}, over all metrics and all looks together."
+        f"harmless candidate is at most {spec.decision.false_rollback}, over all metrics and looks together."
     )
 
 

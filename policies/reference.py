@@ -61,7 +61,7 @@ def _default(name: str, field: dict[str, Any], required: list[str]) -> str:
     if "default" not in field:
         return ""
     value = field["default"]
-    if value == {}:
+    if isinstance(value, dict):
         return "its own defaults"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -49,7 +49,7 @@ def inlined(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     """Return `node` without references, unions with null and titles: a field that may be absent is optional.
 
     `x-model` names the model that an object was made from. Defaults that say nothing (null, empty) are left
-    out, so that CEL's `has()` means "was written"; that of an object is `{}`: its fields have their own.
+    out, so that CEL's `has()` means "was written".
     """
     if "anyOf" in node:
         (chosen,) = (option for option in node["anyOf"] if option.get("type") != "null")
@@ -68,8 +68,6 @@ def inlined(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
         del kept["additionalProperties"]
     if not kept.get("default", True) and not isinstance(kept["default"], bool | int):
         del kept["default"]
-    if isinstance(kept.get("default"), dict):
-        kept["default"] = {}
     if "properties" in node:
         kept["properties"] = {name: inlined(field, defs) for name, field in node["properties"].items()}
     if "items" in node:
