@@ -35,7 +35,8 @@ Json = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy.config"
 _KINDS = {"cds": f"{_TYPE}.cluster.v3.Cluster", "lds": f"{_TYPE}.listener.v3.Listener"}
 _ROUTES = f"{_TYPE}.route.v3.RouteConfiguration"
-_STATS = "(cds|lds|rds\\.[0-9]+)\\.(version_text|update_rejected|update_failure)$|warming"
+_WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
+_STATS = r"(cds|lds|rds\.[0-9]+)\.(version_text|update_rejected|update_failure)$|" + "|".join(_WARMING)
 _POLL = 0.02
 
 
@@ -68,20 +69,26 @@ class XdsFiles:
     async def apply(self, translation: Translation) -> None:
         """Bring Envoy to `translation` and wait until it runs it. RejectedError, UnavailableError."""
         async with self._lock:
-            wanted = _files(translation)
+            last_good = self._current()
             try:
-                await self._put("cds", _response("cds", self._with_old_clusters(translation.clusters)))
-                for name in sorted(wanted.keys() - {"cds", "lds"}):
-                    await self._put(name, wanted[name])
-                await self._put("lds", wanted["lds"])
-                await self._confirm(
-                    {name: _version(content) for name, content in wanted.items() if name != "cds"}
-                )
-                await self._put("cds", wanted["cds"])
+                await self._replace(_files(translation))
             except RejectedError as error:
-                raise RejectedError(await self._reason(translation, str(error))) from error
+                reason = await self._reason(translation, str(error))
+                await self._replace(last_good)
+                raise RejectedError(reason) from error
             self._remember(translation)
-            self._forget_routes(wanted)
+
+    async def _replace(self, wanted: Mapping[str, Json]) -> None:
+        """Bring Envoy to these files, so that no request meets a route whose cluster is not there."""
+        await self._put("cds", _response("cds", self._with_old_clusters(wanted["cds"]["resources"])))
+        for name in sorted(wanted.keys() - {"cds", "lds"}):
+            await self._put(name, wanted[name])
+        await self._put("lds", wanted["lds"])
+        await self._confirm({name: _version(wanted[name]) for name in wanted.keys() - {"cds"}})
+        await self._put("cds", wanted["cds"])
+        for path in self._folder.glob("rds-*.json"):
+            if path.stem not in wanted:
+                path.unlink()
 
     async def confirm(self) -> Applied:
         """Tell whether Envoy runs exactly what the files say. UnavailableError."""
@@ -95,41 +102,31 @@ class XdsFiles:
         known = self._remembered().get(subject(obj))
         version = str(obj.get("metadata", {}).get("resourceVersion", ""))
         if known != version:
-            return Applied(ok=False, detail=f"{subject(obj)} is in force with version {known}, not {version}")
+            state = f"in force with version {known}, not {version}" if known else "not in force yet"
+            return Applied(ok=False, detail=f"{subject(obj)} is {state}")
         return await self.confirm()
 
     async def _put(self, name: str, content: Json) -> None:
-        """Replace one file unless Envoy runs it already, and wait; put the old one back when it is rejected."""
+        """Replace one file unless Envoy runs it already, and wait until Envoy does."""
         before = await self._stats()
         if before.versions.get(name) == _version(content) and self._read(name) == content:
             return
-        last_good = self._read(name)
-        self._write(name, content)
-        if name not in before.versions:
-            # Envoy subscribes to a new port's routes only when the listener arrives
-            return
-        try:
+        await asyncio.to_thread(self._write, name, content)
+        # Envoy subscribes to the routes of a new port only when its listener arrives
+        if name in before.versions:
             await self._confirm({name: _version(content)}, before)
-        except RejectedError:
-            if last_good is not None:
-                self._write(name, last_good)
-            raise
 
     async def _confirm(self, wanted: Mapping[str, str], before: _Stats | None = None) -> None:
-        """Wait until Envoy runs the wanted versions and has warmed them up."""
+        """Wait until Envoy runs the wanted versions and has warmed them up, or has rejected something."""
         try:
             async with asyncio.timeout(self._timeout):
-                while True:
-                    now = await self._stats()
-                    if now.runs(wanted):
-                        return
-                    if before is not None and now.problems(wanted) > before.problems(wanted):
+                while not (now := await self._stats()).runs(wanted):
+                    if before is not None and now.problems > before.problems:
                         raise RejectedError(f"Envoy rejected {', '.join(wanted)}")
                     await asyncio.sleep(_POLL)
         except TimeoutError as error:
-            raise UnavailableError(
-                f"Envoy did not take over {', '.join(wanted)} in {self._timeout:g} s"
-            ) from error
+            names = ", ".join(sorted(wanted))
+            raise UnavailableError(f"Envoy did not take over {names} in {self._timeout:g} s") from error
 
     async def _stats(self) -> _Stats:
         answer = await self._get("/stats", filter=_STATS, format="json")
@@ -157,7 +154,7 @@ class XdsFiles:
         return f"{fallback}: {words}" if words else fallback
 
     def _with_old_clusters(self, clusters: Sequence[Json]) -> list[Json]:
-        """Return the new clusters and those in force that are no longer wanted, which routes may still use."""
+        """Return the new clusters and those still in force, which routes may use until they are replaced."""
         names = {cluster["name"] for cluster in clusters}
         old = (self._read("cds") or {}).get("resources", ())
         return [*clusters, *(item for item in old if item["name"] not in names)]
@@ -186,11 +183,6 @@ class XdsFiles:
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    def _forget_routes(self, wanted: Mapping[str, Json]) -> None:
-        for path in self._folder.glob("rds-*.json"):
-            if path.stem not in wanted:
-                path.unlink()
-
     def _remember(self, translation: Translation) -> None:
         self._write("versions", translation.versions)
 
@@ -202,29 +194,21 @@ class _Stats:
     """Envoy's statistics on its subscriptions, by the name of their file."""
 
     def __init__(self, stats: Mapping[str, Any]) -> None:
-        self._warming = sum(
-            stats.get(name, 0)
-            for name in ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
-        )
+        self._warming = sum(stats.get(name, 0) for name in _WARMING)
         self.versions: dict[str, str] = {}
-        self._problems: dict[str, int] = {}
+        self.problems = 0
         for name, value in stats.items():
             file, _, what = name.replace(".rds.", ".rds-").rpartition(".")
             file = file.rpartition(".")[2]
             if what == "version_text":
                 self.versions[file] = value
             elif what in {"update_rejected", "update_failure"}:
-                self._problems[file] = self._problems.get(file, 0) + value
+                self.problems += value
 
     def runs(self, wanted: Mapping[str, str]) -> bool:
-        """Whether all wanted versions are in force."""
-        return not self._warming and all(
-            self.versions.get(name) == version for name, version in wanted.items()
-        )
-
-    def problems(self, names: Mapping[str, str]) -> int:
-        """How often Envoy has refused these files."""
-        return sum(self._problems.get(name, 0) for name in names)
+        """Tell whether all wanted versions are in force, with nothing left to warm up."""
+        in_force = all(self.versions.get(name) == version for name, version in wanted.items())
+        return in_force and not self._warming
 
 
 async def validate(envoy: Path, translation: Translation) -> str | None:
@@ -265,7 +249,7 @@ def _files(translation: Translation) -> dict[str, Json]:
 
 def _response(kind: str, resources: Sequence[Json]) -> Json:
     """Return a discovery response whose version is the hash of what it says."""
-    typed = [{"@type": _KINDS.get(kind, _ROUTES), **resource} for resource in resources]
+    typed = [{**resource, "@type": _KINDS.get(kind, _ROUTES)} for resource in resources]
     digest = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": typed}
 
