@@ -14,13 +14,14 @@ six neighbours: Lambda is a smooth concave function, and the error is below 0.1 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from analysis.hypergeometric import Floats
+    from analysis.hypergeometric import Floats, Ints
 
+Counts: TypeAlias = "Floats | Ints"
 _REACH = math.log(25)
 NODES: Floats = np.linspace(-_REACH, _REACH, 31)
 """ln w where the likelihood is kept. Bounds beyond the outermost are reported as unbounded."""
@@ -40,7 +41,7 @@ def mantel_haenszel(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator > 0 else None
 
 
-def mantel_haenszel_terms(n_c: Floats, k_c: Floats, n_b: Floats, k_b: Floats) -> Floats:
+def mantel_haenszel_terms(n_c: Counts, k_c: Counts, n_b: Counts, k_b: Counts) -> Floats:
     """Return each table's two terms of the Mantel-Haenszel sums (last axis); an empty table's are 0."""
     n = np.maximum(n_c + n_b, 1)
     return np.stack([k_c * (n_b - k_b) / n, k_b * (n_c - k_c) / n], axis=-1)

@@ -108,10 +108,10 @@ def proportion(growth: Increases, series: Sequence[int], events: Sequence[int]) 
     """Return one arm's counts per interval: `series` are the rows of `growth` with its requests, `events` those
     among them whose requests are events.
     """
-    totals = growth.values[list(series)].sum(axis=0)
-    hits = growth.values[list(events)].sum(axis=0)
-    broken = growth.broken[list(series)].any(axis=0)
-    return [_count(int(n), (int(k),), bad) for n, k, bad in zip(totals, hits, broken, strict=True)]
+    totals = growth.values[list(series)].sum(axis=0).tolist()
+    hits = growth.values[list(events)].sum(axis=0).tolist()
+    counts = zip(totals, hits, _any_broken(growth, series), strict=True)
+    return [_count(total, (k,), bad) for total, k, bad in counts]
 
 
 def histogram(
@@ -125,28 +125,29 @@ def histogram(
     """
     steps = growth.values.shape[1]
     if not any(buckets.values()):
-        return [_count(0, (0,) * len(edges), broken=False)] * steps
+        return [_count(0, (0,) * len(edges))] * steps
     missing = [edge for edge in (*edges, float("inf")) if not buckets.get(edge)]
     if missing:
         words = f"no bucket le={missing[0]:g}".replace("inf", "+Inf")
         return [Count(Arm(0, (0,) * len(edges)), words)] * steps
     order = sorted(buckets)
     below = np.array([growth.values[list(buckets[edge])].sum(axis=0) for edge in order])
-    broken = growth.broken[[row for rows in buckets.values() for row in rows]].any(axis=0)
-    falling = (np.diff(below, axis=0) < 0).any(axis=0)
-    above = below[-1] - below[[order.index(edge) for edge in edges]]
+    broken = _any_broken(growth, [row for rows in buckets.values() for row in rows])
+    falling = (np.diff(below, axis=0) < 0).any(axis=0).tolist()
+    above = (below[-1] - below[[order.index(edge) for edge in edges]]).T.tolist()
+    totals = below[-1].tolist()
     return [
-        _count(
-            int(below[-1, t]),
-            tuple(int(k) for k in above[:, t]),
-            broken=bool(broken[t]),
-            falling=bool(falling[t]),
-        )
-        for t in range(steps)
+        _count(total, tuple(events), bad, falls)
+        for total, events, bad, falls in zip(totals, above, broken, falling, strict=True)
     ]
 
 
-def _count(total: int, events: tuple[int, ...], broken: bool, falling: bool = False) -> Count:
+def _any_broken(growth: Increases, rows: Sequence[int]) -> list[bool]:
+    """Return, per interval, whether any of the rows is broken."""
+    return [bool(bad) for bad in growth.broken[list(rows)].any(axis=0)]
+
+
+def _count(total: int, events: tuple[int, ...], broken: bool = False, falling: bool = False) -> Count:
     """Return a count, or why there is none."""
     if broken or falling:
         reason = (

@@ -78,8 +78,8 @@ def _advance_looks(looks: Sequence[_Look]) -> list[Evidence]:
     for run, look in enumerate(looks):
         if look.evidence.end is not None and look.interval.end <= look.evidence.end:
             raise ValueError(f"the interval that ended at {look.interval.end} is not newer than the evidence")
-        for position, metric in enumerate(look.design.metrics):
-            groups.setdefault(metric.layout, []).append((run, position))
+        for m, metric in enumerate(look.design.metrics):
+            groups.setdefault(metric.layout, []).append((run, m))
     metrics: list[list[MetricEvidence]] = [list(look.evidence.metrics) for look in looks]
     for layout, places in groups.items():
         lanes = [
@@ -151,8 +151,9 @@ def _columns(counts: Ints, near: Ints, far: Ints) -> tuple[Ints, Ints, Ints, Int
 
 def _log_ratios(counts: Ints, near: Ints, far: Ints, odds_ratios: Floats) -> Floats:
     """Return the log-likelihood ratios, (tables, lanes, odds ratios)."""
-    columns = (column.ravel() for column in _columns(counts, near, far))
-    return log_likelihood_ratios(*columns, odds_ratios).reshape(len(counts), near.size, odds_ratios.size)
+    n_c, k_c, n_b, k_b = (column.ravel() for column in _columns(counts, near, far))
+    flat = log_likelihood_ratios(n_c, k_c, n_b, k_b, odds_ratios)
+    return flat.reshape(len(counts), near.size, odds_ratios.size)
 
 
 class _Split(NamedTuple):
