@@ -16,11 +16,12 @@ from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict,
 from controller.decision import Judgement
 from controller.observe import ArmKey, Target, index_readings, intervals_for
 from controller.ports import UnavailableError
+from policies.parse import template_from_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.ports import History, Metrics, Reading
+    from controller.ports import History, Metrics, Object, Reading
     from controller.scene import Arm
     from controller.status import Run
     from controller.telemetry import Telemetry
@@ -97,15 +98,28 @@ class Collector:
         self, metrics: Metrics, history: History, templates: Mapping[str, MetricTemplate],
         telemetry: Telemetry, settle: float = 1.0,
     ) -> None:  # fmt: skip
-        """`settle`: seconds to wait after an interval's end until its scrapes are stored."""
+        """Put the parts together; `settle`: seconds from an interval's end until its scrapes are stored."""
         self._metrics, self._history, self._telemetry = metrics, history, telemetry
+        self._catalog = dict(templates)
         self.templates = dict(templates)
         self.settle = settle
         self.dossiers: dict[str, Dossier] = {}
 
+    def adopt(self, objects: Iterable[Object]) -> None:
+        """Take the users' own templates beside the catalog's; each is known in its own namespace."""
+        own = (template_from_object(obj) for obj in objects)
+        named = {f"{each.metadata.namespace}/{each.metadata.name}": each for each in own}
+        self.templates = {**self._catalog, **named}
+
+    def _templates_of(self, policy: RolloutPolicy) -> dict[str, str]:
+        """Return the key in `templates` of each template that a policy names."""
+        space, names = policy.metadata.namespace, {metric.template for metric in policy.spec.metrics}
+        return {name: name if name in self._catalog else f"{space}/{name}" for name in names}
+
     async def dossier(self, policy: RolloutPolicy, run: Run) -> Dossier:
         """Return a run's dossier: from memory, from the history, or a new one. UnavailableError."""
-        design = design_of(policy, self.templates)
+        keys = self._templates_of(policy)
+        design = design_of(policy, {name: self.templates[key] for name, key in keys.items()})
         fingerprint = _fingerprint(design)
         known = self.dossiers.get(run.id)
         if known is None or known.fingerprint != fingerprint:
@@ -149,16 +163,14 @@ class Collector:
         due = [each for each in members if windows[each.run.id][1] > windows[each.run.id][0]]
         if not due:
             return []
-        start, end = (
-            min(windows[each.run.id][0] for each in due),
-            max(windows[each.run.id][1] for each in due),
-        )
-        names = {metric.template for each in due for metric in each.policy.spec.metrics} | {SHARE_TEMPLATE}
+        start = min(windows[each.run.id][0] for each in due)
+        end = max(windows[each.run.id][1] for each in due)
+        names = {key for each in due for key in self._templates_of(each.policy).values()} | {SHARE_TEMPLATE}
         readings, failed = await self._read_all(sorted(names), start, end, step)
         index = index_readings({name: self.templates[name] for name in readings}, readings)
-        batch = []
+        batch: list[tuple[Owed, Sequence[Interval]]] = []
         for each in due:
-            broken = [metric.template for metric in each.policy.spec.metrics if metric.template in failed]
+            broken = [key for key in self._templates_of(each.policy).values() if key in failed]
             if broken:
                 each.dossier.error = failed[broken[0]]
                 continue
@@ -180,10 +192,11 @@ class Collector:
 
     def _target(self, each: Owed) -> Target:
         control, candidate = each.arms[each.run.control], each.arms[each.run.candidate]
+        keys = self._templates_of(each.policy)
         return Target(
             control=ArmKey(control.namespace, control.service, control.version),
             candidate=ArmKey(candidate.namespace, candidate.service, candidate.version),
-            metrics={metric.name or metric.template: metric.template for metric in each.policy.spec.metrics},
+            metrics={m.name or m.template: keys[m.template] for m in each.policy.spec.metrics},
             edges={metric.name: metric.edges for metric in each.dossier.design.metrics},
             intended=each.run.candidate_weight / 100,
         )
@@ -230,15 +243,16 @@ def tabulate(interval: Interval) -> list[dict[str, Any]]:
 
 def judgement_of(dossier: Dossier | None) -> Judgement:
     """Return what a decision needs of a verdict."""
-    found = dossier.verdict if dossier else None
-    if found is None:
+    if dossier is None or dossier.verdict is None:
         return Judgement()
+    found = dossier.verdict
     ends = [metric.last_data for metric in found.metrics]
+    counts = [arm.total for metric in found.metrics for arm in (metric.control, metric.candidate)]
     return Judgement(
         kind=found.kind,
         sentence=found.sentence,
         blame=found.blame,
-        enough=found.enough,
+        enough=min(counts) >= dossier.design.min_samples,
         data_end=min((end for end in ends if end is not None), default=None) if None not in ends else None,
         numbers=json.loads(json.dumps(found.as_dict())),
     )

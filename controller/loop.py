@@ -8,12 +8,12 @@ order that makes a crash at any point harmless (docs/architecture.md): history, 
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from controller.actions import action_of
 from controller.conditions import with_conditions
-from controller.decision import NOT_APPLIED, Action, Decision, Judgement, World
+from controller.decision import NOT_APPLIED, Decision, Judgement, World
 from controller.evidence import Collector, Dossier, Owed, judgement_of
 from controller.machine import decide
 from controller.ports import (
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from controller.record import Recorder
     from policies.model import RolloutPolicy
 
-ACTION = "penstock.dev/action"
-"""The annotation that carries a manual action, as JSON {verb, nonce, actor}."""
 SOON = 0.1
 """Seconds until a rollout with unfinished business is looked at again."""
 RETRY = 1.0
@@ -76,6 +74,7 @@ class Loop:
         self._collector, self._recorder, self._clock = collector, recorder, clock
         self._due: dict[str, float] = {}
         self._unrecorded: list[Tick] = []
+        self._ours: dict[Ref, str] = {}
         self._wake = asyncio.Event()
         self.verdicts: dict[str, Mapping[str, Any]] = {}
         """The last verdict with all numbers, by policy key, for the API."""
@@ -92,15 +91,24 @@ class Loop:
             watcher.cancel()
 
     async def _watch(self) -> None:
-        """Wake the loop on every change of an object; a change may concern every rollout of its namespace."""
+        """Wake the loop on every change that is not our own."""
         while True:
             try:
-                async for _ in self._store.watch(KINDS):
-                    self._due.clear()
-                    self._wake.set()
+                async for event in self._store.watch(KINDS):
+                    self.changed(event.object)
             except UnavailableError as error:
                 self._recorder.failure("store", str(error))
                 await self._clock.sleep(RETRY)
+
+    def changed(self, obj: Object) -> None:
+        """Make due what a change may concern: the rollout itself, or every rollout of the namespace."""
+        meta = obj["metadata"]
+        ref = Ref(obj["kind"], meta.get("namespace", "default"), meta["name"])
+        if self._ours.get(ref) == meta.get("resourceVersion"):
+            return
+        prefix = f"{ref.namespace}/{ref.name if ref.kind == 'RolloutPolicy' else ''}"
+        self._due = {key: due for key, due in self._due.items() if not key.startswith(prefix)}
+        self._wake.set()
 
     async def _wait(self) -> None:
         pause = max(0.0, min(self._due.values(), default=3600.0) - self._clock.now())
@@ -131,6 +139,7 @@ class Loop:
 
     async def _gather(self, now: float) -> list[_Rollout]:
         objects = [obj for kind in KINDS for obj in await self._store.list(kind)]
+        self._collector.adopt(obj for obj in objects if obj["kind"] == "MetricTemplate")
         index = Objects.of(objects)
         rollouts, keys = [], set()
         for obj in (obj for obj in objects if obj["kind"] == "RolloutPolicy"):
@@ -251,14 +260,17 @@ class Loop:
         body = status.dump()
         if body != rollout.obj.get("status"):
             version = rollout.obj["metadata"]["resourceVersion"]
-            await self._store.patch_status(rollout.ref, body, resource_version=version)
+            stored = await self._store.patch_status(rollout.ref, body, resource_version=version)
+            self._ours[rollout.ref] = stored["metadata"]["resourceVersion"]
             self._recorder.telemetry.writes.labels("status").inc()
+            rollout.obj = stored
         await self._recorder.decision(rollout.ref, decision)
         if decision.write is not None:
             await self._write(rollout, decision.write)
         self._recorder.telemetry.show(rollout.policy.key, status.weights, status.verdict)
         if judgement.numbers:
             self.verdicts[rollout.policy.key] = judgement.numbers
+        self._recorder.news.tell("rollout", rollout.obj)
 
     async def _write(self, rollout: _Rollout, weights: Mapping[str, int]) -> None:
         """Write the weights, one guarded patch per VirtualService, and only where they differ."""
@@ -275,7 +287,8 @@ class Loop:
                 continue
             if operations:
                 target = Ref("VirtualService", rollout.policy.metadata.namespace, ref.name)
-                await self._store.patch(target, operations, manager=MANAGER)
+                stored = await self._store.patch(target, operations, manager=MANAGER)
+                self._ours[target] = stored["metadata"]["resourceVersion"]
                 self._recorder.telemetry.writes.labels("weights").inc()
 
     def _next(self, policy: RolloutPolicy, decision: Decision, now: float) -> float:
@@ -288,18 +301,6 @@ class Loop:
         step = policy.spec.decision.interval.seconds
         settle = self._collector.settle
         return ((now - settle) // step + 1) * step + settle - now
-
-
-def action_of(obj: Object) -> Action | None:
-    """Read the manual action from an object's annotation; anything malformed is no action."""
-    text = (obj["metadata"].get("annotations") or {}).get(ACTION)
-    try:
-        data = json.loads(text) if text else {}
-        return (
-            Action(str(data["nonce"]), str(data["verb"]), str(data.get("actor", "unknown"))) if data else None
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def _told(decision: Decision, judgement: Judgement, run: Run) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from controller.status import LastAction, Roles, Run, Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from policies.model import RolloutPolicy
+    from policies.model import Metadata, RolloutPolicy
 
 STALE_INTERVALS = 3
 """Data older than this many intervals (and some seconds for late scrapes) is no data."""
@@ -265,13 +265,18 @@ def _begin(case: Case, why: str) -> Decision | None:
     weight, meta = case.steps[0].weight, case.policy.metadata
     weights = {roles.control: 100 - weight, roles.candidate: weight}
     run = Run(
-        id=f"{meta.namespace}.{meta.name}.{number}.{int(case.now)}",
+        id=_run_id(meta, number),
         number=number, control=roles.control, candidate=roles.candidate, revisions=revisions,
         steps=len(case.steps), weights=weights, started_at=case.now, weights_changed_at=case.now,
     )  # fmt: skip
     message = f"run {number}, step 1 of {run.steps}, {weight}% to {roles.candidate}: {why}"
     status = case.status.model_copy(update={"run": run, "weights": weights})
     return Decision("Start", "Started", message, status, weights)
+
+
+def _run_id(meta: Metadata, number: int) -> str:
+    """Name a run so that a start that is decided again after a crash is the same run."""
+    return ".".join(part for part in (meta.namespace, meta.name, str(number), meta.uid[:8]) if part)
 
 
 def _idle(case: Case) -> Decision:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from controller.ports import Ref, UnavailableError
 
 if TYPE_CHECKING:
     from controller.decision import Decision
+    from controller.news import News
     from controller.ports import Store
     from controller.telemetry import Telemetry
 
@@ -18,9 +19,9 @@ log = logging.getLogger("penstock")
 class Recorder:
     """Tells of decisions and failures; a failure to tell never stops the loop."""
 
-    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, news: News) -> None:
         self._store = store
-        self.telemetry = telemetry
+        self.telemetry, self.news = telemetry, news
         self._last: dict[str, str] = {}
 
     async def decision(self, ref: Ref, decision: Decision) -> None:
@@ -40,8 +41,10 @@ class Recorder:
 
     async def _event(self, ref: Ref, decision: Decision) -> None:
         try:
-            type_ = "Warning" if decision.warning else "Normal"
+            type_: Literal["Normal", "Warning"] = "Warning" if decision.warning else "Normal"
             await self._store.event(ref, type_, decision.reason, decision.message)
+            told = {"type": type_, "reason": decision.reason, "message": decision.message}
+            self.news.tell("event", {**told, "object": {"namespace": ref.namespace, "name": ref.name}})
         except UnavailableError as error:
             self.failure("store", f"cannot write an event for {ref}: {error}")
 

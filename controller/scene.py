@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MANAGER = "penstock"
 """The field manager of every write of the controller."""
-KINDS = ("RolloutPolicy", "VirtualService", "DestinationRule", "ServiceEntry")
+KINDS = ("RolloutPolicy", "MetricTemplate", "VirtualService", "DestinationRule", "ServiceEntry")
 
 
 class MissingError(Exception):

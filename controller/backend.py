@@ -1,0 +1,102 @@
+"""The controller as the API sees it: objects with the newest verdict, the history, and manual actions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from controller.actions import request
+from controller.ports import Ref
+from controller.scene import MANAGER
+from controller.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from controller.api.backend import Verb
+    from controller.loop import Loop
+    from controller.news import News
+    from controller.ports import History, Object, Store
+    from controller.telemetry import Telemetry
+
+
+class EventStore(Protocol):
+    """A store that can also be asked for its events."""
+
+    async def events(self, ref: Ref | None = None, limit: int = 100) -> Sequence[Object]:
+        """Return events, newest first."""
+
+
+class ControllerBackend:
+    """`controller.api.backend.Backend` over the ports and the loop."""
+
+    def __init__(
+        self, *, store: Store, events: EventStore, history: History, loop: Loop, telemetry: Telemetry,
+        news: News, checks: Mapping[str, Callable[[], Awaitable[str]]],
+        findings: Callable[[], list[dict[str, Any]]],
+    ) -> None:  # fmt: skip
+        """Put the parts together; `checks` are parts of the system by name, each "ok" or what is wrong."""
+        self._store, self._events, self._history, self._loop = store, events, history, loop
+        self._telemetry, self._news, self._checks, self._findings = telemetry, news, checks, findings
+
+    async def rollouts(self) -> list[Object]:
+        """Return all policies with status and the newest verdict."""
+        return [self._with_verdict(obj) for obj in await self._store.list("RolloutPolicy")]
+
+    async def rollout(self, namespace: str, name: str) -> Object:
+        """Return one policy; NotFoundError."""
+        return self._with_verdict(await self._store.get(Ref("RolloutPolicy", namespace, name)))
+
+    def _with_verdict(self, obj: Object) -> Object:
+        """Add the verdict of the last look, which is not stored since it changes at every look."""
+        meta = obj["metadata"]
+        verdict = self._loop.verdicts.get(f"{meta.get('namespace', 'default')}/{meta['name']}")
+        return {
+            **obj,
+            "status": {**(obj.get("status") or {}), **({"lastVerdict": verdict} if verdict else {})},
+        }
+
+    async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
+        """Return runs, newest first."""
+        return await self._history.runs(policy, limit)
+
+    async def run(self, run_id: str) -> Mapping[str, Any] | None:
+        """Return one run, or None."""
+        return await self._history.run(run_id)
+
+    async def act(self, namespace: str, name: str, verb: Verb, actor: str) -> str:
+        """Leave an action for the loop and return its nonce; ValueError when it makes no sense now."""
+        ref = Ref("RolloutPolicy", namespace, name)
+        obj = await self._store.get(ref)
+        run = Status.of(obj).run
+        if (run is not None and run.active) == (verb == "retry"):
+            state = "a run is in progress" if verb == "retry" else "no run is in progress"
+            raise ValueError(f"cannot {verb} {name}: {state}")
+        nonce, operations = request(obj, verb, actor)
+        await self._store.patch(ref, operations, manager=f"{MANAGER}-api")
+        return nonce
+
+    async def events(self, namespace: str | None = None, name: str | None = None) -> list[Object]:
+        """Return events of one rollout, of a namespace, or of all."""
+        ref = Ref("RolloutPolicy", namespace, name) if namespace and name else None
+        found = await self._events.events(ref, limit=500)
+        return [each for each in found if namespace is None or each["object"]["namespace"] == namespace]
+
+    async def changes(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield changes from now on; a rollout comes with its newest verdict."""
+        async for item in self._news.listen():
+            if item["type"] == "rollout":
+                item = {**item, "object": self._with_verdict(item["object"])}  # noqa: PLW2901
+            yield item
+
+    async def findings(self) -> list[dict[str, Any]]:
+        """Return what is wrong with manifests that were refused."""
+        return self._findings()
+
+    async def health(self) -> dict[str, Any]:
+        """Return each part and whether the whole is ready."""
+        parts = {name: await check() for name, check in self._checks.items()}
+        return {**parts, "ready": all(word == "ok" for word in parts.values())}
+
+    def metrics(self) -> bytes:
+        """Return the controller's own metrics."""
+        return self._telemetry.exposition()

@@ -1,0 +1,278 @@
+"""`penstock up DIR`: the composition of a standalone Penstock, and its end.
+
+Ctrl-C (SIGINT) ends everything. SIGTERM and SIGKILL end only the controller: Envoy and Prometheus live on
+under the keeper, traffic flows on, and the next start adopts them and goes on where this one was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+from dataclasses import asdict, dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from controller.api.app import create_app
+from controller.backend import ControllerBackend
+from controller.clock import SystemClock
+from controller.evidence import Collector
+from controller.history import SqlHistory
+from controller.loop import Loop
+from controller.news import News
+from controller.ports import UnavailableError
+from controller.prometheus import PrometheusMetrics
+from controller.record import Recorder
+from controller.standalone.control import DataPlaneError
+from controller.standalone.dataplane import EnvoyDataPlane, UntranslatableError
+from controller.standalone.envoy_server import envoy_binary, envoy_spec
+from controller.standalone.folder import Folder
+from controller.standalone.layout import Layout, read_json, write_json
+from controller.standalone.processes import DataPlaneProcesses
+from controller.standalone.prometheus_server import prometheus_spec
+from controller.standalone.server import bind, server
+from controller.standalone.store import LocalStore
+from controller.standalone.validation import validate
+from controller.standalone.xds import XdsFiles
+from controller.telemetry import Telemetry
+from istio.envoy.bootstrap import bootstrap
+from istio.envoy.telemetry import prometheus_config
+from istio.envoy.translate import Options
+from policies.catalog import templates
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from controller.standalone.child import ChildSpec
+
+log = logging.getLogger("penstock")
+
+API_PORT = 7420
+SETTLE_SECONDS = 0.5
+"""From an interval's end until the scrapes before it can be read; the scraped Envoy is on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `penstock up` can be told."""
+
+    directory: Path
+    api_port: int | None = None
+    address: str = "127.0.0.1"
+    publish: Mapping[int, int] = field(default_factory=dict)
+    prometheus_url: str | None = None
+    scrape_interval: str = "1s"
+    history_url: str | None = None
+
+
+class AlreadyRunningError(Exception):
+    """Another controller runs for this folder."""
+
+
+async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
+    """Run until a signal comes; return the exit status.
+
+    Raises AlreadyRunningError, DataPlaneError and UnavailableError when it cannot start; nothing that it
+    started is left then.
+    """
+    layout = Layout(options.directory)
+    layout.create()
+    with _only_one(layout):
+        controller = _Controller(options, layout)
+        try:
+            await controller.start(announce)
+            ended_by = await controller.until_signal()
+        except BaseException:
+            await controller.close(everything=not controller.adopted)
+            raise
+        everything = ended_by == signal.SIGINT
+        announce("ending everything ..." if everything else "ending; Envoy and Prometheus go on")
+        await controller.close(everything=everything)
+    return 0
+
+
+@contextlib.contextmanager
+def _only_one(layout: Layout) -> Any:
+    """Hold the folder's controller lock; the kernel lets go of it however the process ends."""
+    with (layout.state / "controller.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = _holder(file)
+            raise AlreadyRunningError(f"a controller already runs for {layout.root} (pid {pid})") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "unknown"
+
+
+class _Controller:
+    """Everything that runs in the controller's process."""
+
+    def __init__(self, options: UpOptions, layout: Layout) -> None:
+        self._options, self._layout = options, layout
+        self._processes = DataPlaneProcesses(layout)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._closers: list[Callable[[], Awaitable[Any]]] = []
+        self.adopted = False
+
+    async def start(self, announce: Callable[[str], None]) -> None:
+        """Bring everything up in order: store, manifests, Envoy and Prometheus, loop, API."""
+        options, layout = self._options, self._layout
+        listener = bind(options.api_port, API_PORT)
+        self._closers.append(_closing(listener.close))
+        store = await LocalStore.open(layout.store)
+        self._closers.append(store.close)
+        history = await SqlHistory.open(options.history_url or f"sqlite:///{layout.history}")
+        self._closers.append(history.close)
+        translation = Options(folder=str(layout.xds), address=options.address, publish=options.publish)
+        folder = Folder(layout.root, store, validate=lambda parsed: validate(parsed, translation))
+        for finding in (await folder.sync()).refused:
+            announce(str(finding))
+        dataplane, prometheus_url = await self._start_dataplane(store, translation)
+        metrics = PrometheusMetrics(prometheus_url)
+        self._closers.append(metrics.close)
+        telemetry, news = Telemetry(), News()
+        collector = Collector(metrics, history, templates(), telemetry, settle=SETTLE_SECONDS)
+        loop = Loop(
+            store=store, history=history, dataplane=dataplane, collector=collector,
+            recorder=Recorder(store, telemetry, news), clock=SystemClock(),
+        )  # fmt: skip
+        backend = ControllerBackend(
+            store=store, events=store, history=history, loop=loop, telemetry=telemetry, news=news,
+            checks=self._checks(store, metrics, dataplane), findings=lambda: _as_dicts(folder.findings),
+        )  # fmt: skip
+        api = server(create_app(backend, self._token()))
+        url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
+        self._run(folder.run(), "folder")
+        self._run(dataplane.run(), "dataplane")
+        self._run(loop.run(), "loop")
+        self._run(api.serve(sockets=[listener]), "api")
+        write_json(layout.endpoint, {"url": url, "pid": os.getpid()})
+        announce(f"Penstock serves {layout.root} at {url}; Prometheus at {prometheus_url}")
+
+    async def _start_dataplane(self, store: LocalStore, options: Options) -> tuple[EnvoyDataPlane, str]:
+        """Adopt or start Envoy and Prometheus; return the data plane and Prometheus' address."""
+        admin = self._processes.port("envoy", "admin")
+        files = XdsFiles(self._layout.xds, admin, envoy=envoy_binary())
+        dataplane = EnvoyDataPlane(store, files, options)
+        running = await self._processes.status()
+        if running is None or "envoy" not in running.children:
+            try:
+                files.initial(await dataplane.translation())
+            except UntranslatableError as error:
+                raise DataPlaneError(f"the stored objects cannot be translated for Envoy: {error}") from error
+        specs = [envoy_spec(self._layout, bootstrap(admin, str(self._layout.xds)), admin_port=admin)]
+        url = self._options.prometheus_url or self._own_prometheus(specs, admin)
+        self.adopted = (await self._processes.ensure(specs)).adopted
+        return dataplane, url
+
+    def _own_prometheus(self, specs: list[ChildSpec], admin: int) -> str:
+        port = self._processes.port("prometheus", "web")
+        config = prometheus_config(admin, self._options.scrape_interval)
+        specs.append(prometheus_spec(self._layout, config, port=port))
+        return f"http://127.0.0.1:{port}"
+
+    def _checks(
+        self, store: LocalStore, metrics: PrometheusMetrics, dataplane: EnvoyDataPlane
+    ) -> dict[str, Callable[[], Awaitable[str]]]:
+        async def loop() -> str:
+            ended = [task.get_name() for task in self._tasks if task.done()]
+            return f"{', '.join(ended)} ended" if ended else "ok"
+
+        async def envoy() -> str:
+            return dataplane.problem or "ok"
+
+        return {
+            "store": lambda: _attempt(store.version()),
+            "prometheus": lambda: _attempt(metrics.ready()),
+            "envoy": envoy,
+            "loop": loop,
+        }
+
+    def _token(self) -> str:
+        """Return the folder's API token; made at the first start, readable by this user only."""
+        path = self._layout.token
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+        return path.read_text().strip()
+
+    def _run(self, work: Any, name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def until_signal(self) -> int:
+        """Wait for SIGINT or SIGTERM, or for a part that fails, whose error is raised."""
+        loop, received = asyncio.get_running_loop(), asyncio.Queue[int]()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, received.put_nowait, number)
+        waiting = asyncio.create_task(received.get())
+        done, _ = await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiting}:
+            task.result()
+        return waiting.result() if waiting in done else signal.SIGTERM
+
+    async def close(self, *, everything: bool) -> None:
+        """End the controller, and with `everything` Envoy and Prometheus too."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for closer in reversed(self._closers):
+            await closer()
+        endpoint = read_json(self._layout.endpoint) or {}
+        if endpoint.get("pid") == os.getpid():
+            self._layout.endpoint.unlink(missing_ok=True)
+        if everything:
+            await self._processes.stop()
+
+
+async def down(directory: Path) -> bool:
+    """End the controller of a folder, its Envoy and its Prometheus; False when nothing ran."""
+    layout = Layout(directory)
+    pid = (read_json(layout.endpoint) or {}).get("pid")
+    ended = isinstance(pid, int) and await _end_controller(layout, pid)
+    return await DataPlaneProcesses(layout).stop() or ended
+
+
+async def _end_controller(layout: Layout, pid: int) -> bool:
+    """Ask the controller to end and wait until it has let go of the folder."""
+    with (layout.state / "controller.lock").open("a+") as file:
+        for attempt in range(100):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # the lock is held, so this pid is a living controller and nobody else
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM if attempt < 90 else signal.SIGKILL)
+                await asyncio.sleep(0.1)
+            else:
+                return attempt > 0
+    return True
+
+
+async def _attempt(work: Awaitable[Any]) -> str:
+    try:
+        await work
+    except UnavailableError as error:
+        return str(error)
+    return "ok"
+
+
+def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def closer() -> None:
+        close()
+
+    return closer
+
+
+def _as_dicts(findings: Any) -> list[dict[str, Any]]:
+    return [asdict(finding) for finding in findings]

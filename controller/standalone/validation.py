@@ -1,0 +1,25 @@
+"""What standalone refuses at apply: what `penstock lint` calls an error, and what Envoy cannot be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from istio.envoy.translate import translate
+from istio.lint import lint_all
+from policies.rules import check_all
+
+if TYPE_CHECKING:
+    from istio.envoy.translate import Options
+    from policies.findings import Finding
+    from policies.parse import Parsed
+
+
+def validate(parsed: Parsed, options: Options) -> list[Finding]:
+    """Return every finding on a whole set of manifests."""
+    objects = [document.data for document in parsed.others]
+    policies = [loaded.value for loaded in parsed.policies]
+    return [
+        *check_all(parsed.policies, parsed.templates),
+        *lint_all(objects, policies),
+        *translate(objects, options).findings,
+    ]

@@ -1,0 +1,376 @@
+"""The loop on simulated traffic with a clock that the test moves: decisions, crashes, ports that fail."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from controller.actions import request
+from controller.evidence import Collector
+from controller.history import SqlHistory
+from controller.loop import Loop
+from controller.news import News
+from controller.ports import Ref, UnavailableError
+from controller.record import Recorder
+from controller.standalone.store import LocalStore
+from controller.status import Status
+from controller.telemetry import Telemetry
+from policies.catalog import templates
+from tests.support.simulated import Clock, Mesh, Proxies, Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+POLICY = Ref("RolloutPolicy", "default", "ranker")
+ROUTE = Ref("VirtualService", "default", "ranker")
+GOOD = {"v1": 0.01, "v2": 0.01}
+BAD = {"v1": 0.01, "v2": 0.05}
+
+
+def manifests(**decision: Any) -> list[dict[str, Any]]:
+    meta = {"name": "ranker", "namespace": "default"}
+    endpoints = [{"address": "127.0.0.1", "labels": {"version": version}} for version in ("v1", "v2")]
+    route = [
+        {"destination": {"host": "ranker", "subset": "v1"}, "weight": 100},
+        {"destination": {"host": "ranker", "subset": "v2"}, "weight": 0},
+    ]
+    return [
+        {
+            "apiVersion": "penstock.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": meta,
+            "spec": {
+                "service": {"host": "ranker"}, "virtualService": {"name": "ranker"},
+                "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
+                "strategy": {"canary": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 50}]}},
+                "metrics": [{"template": "istio-error-rate", "margin": "100%"}],
+                "decision": {"interval": "5s", "falseRollback": "5%", "deadline": "30m", **decision},
+            },
+        },
+        {
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": meta,
+            "spec": {"hosts": ["ranker"], "http": [{"route": route, "timeout": "2s"}]},
+        },
+        {
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": meta,
+            "spec": {
+                "host": "ranker",
+                "subsets": [{"name": v, "labels": {"version": v}} for v in ("v1", "v2")],
+            },
+        },
+        {
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": meta,
+            "spec": {"hosts": ["ranker"], "endpoints": endpoints},
+        },
+    ]  # fmt: skip
+
+
+class Rig:
+    """A controller over a simulated mesh; `crash` throws its memory away and starts another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock, self.proxies = folder, Clock(), Proxies()
+
+    async def start(self, rates: dict[str, float], **decision: Any) -> None:
+        self.store = await LocalStore.open(self.folder / "store.db", clock=self.clock.now)
+        self.history = await SqlHistory.open(f"sqlite:///{self.folder / 'history.db'}")
+        self.mesh = Mesh(self.store, self.clock, Service("ranker", rates))
+        for obj in manifests(**decision):
+            await self.store.put(obj, manager="folder")
+        self.crash()
+
+    def crash(self) -> None:
+        telemetry = Telemetry()
+        collector = Collector(self.mesh, self.history, templates(), telemetry, settle=0.5)
+        self.loop = Loop(
+            store=self.store, history=self.history, dataplane=self.proxies, collector=collector,
+            recorder=Recorder(self.store, telemetry, News()), clock=self.clock,
+        )  # fmt: skip
+
+    async def run(self, seconds: int, *, until: Callable[[Status], bool] = lambda _: False) -> Status:
+        """Let time pass second by second, with a few looks in each."""
+        for _ in range(seconds):
+            await self.mesh.run(1)
+            for _ in range(4):
+                await self.loop.look()
+                self.clock.time += 0.2
+            self.clock.time = round(self.clock.time - 0.8)
+            status = await self.status()
+            if until(status):
+                return status
+        return await self.status()
+
+    async def status(self) -> Status:
+        return Status.of(await self.store.get(POLICY))
+
+    async def weights(self) -> list[int]:
+        route = (await self.store.get(ROUTE))["spec"]["http"][0]["route"]
+        return [each["weight"] for each in route]
+
+    async def act(self, verb: str) -> None:
+        _, operations = request(await self.store.get(POLICY), verb, "ann")
+        await self.store.patch(POLICY, operations, manager="ann")
+
+    async def decisions(self) -> list[tuple[str, str]]:
+        [run] = await self.history.runs()
+        whole = await self.history.run(run["id"])
+        assert whole is not None
+        return [(each["action"], each["reason"]) for each in whole["decisions"]]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    await rig.history.close()
+    await rig.store.close()
+
+
+def ended(status: Status) -> bool:
+    return bool(status.run and status.run.outcome and status.run.applied)
+
+
+async def test_a_good_candidate_is_promoted_in_steps_and_nothing_else_of_the_route_changes(rig: Rig) -> None:
+    await rig.start(GOOD)
+    before = (await rig.store.get(ROUTE))["spec"]
+    status = await rig.run(300, until=ended)
+    assert status.run is not None
+    assert (status.run.outcome, status.run.reason) == ("Promoted", "Safe")
+    assert await rig.weights() == [0, 100]
+    assert await rig.decisions() == [
+        ("Start", "Started"), ("Advance", "NoHarmShown"), ("Promote", "Safe"),
+    ]  # fmt: skip
+    after = (await rig.store.get(ROUTE))["spec"]
+    for spec in (before, after):
+        for destination in spec["http"][0]["route"]:
+            destination.pop("weight")
+    assert after == before
+
+
+async def test_a_bad_candidate_is_rolled_back_and_blamed(rig: Rig) -> None:
+    await rig.start(BAD)
+    status = await rig.run(300, until=ended)
+    assert status.run is not None
+    assert (status.run.outcome, status.run.blame) == ("RolledBack", "istio-error-rate")
+    assert await rig.weights() == [100, 0]
+    assert status.condition("Ready") is not None
+    assert status.condition("Ready").status == "False"  # type: ignore[union-attr]
+
+
+async def test_a_rollout_that_holds_costs_one_query_per_template_and_no_write(rig: Rig) -> None:
+    await rig.start(GOOD, deadline="10h", minSamples=1_000_000)
+    await rig.run(30)
+    version, rig.mesh.reads = await rig.store.version(), []
+    await rig.run(20)
+    assert len(rig.mesh.reads) == 4 * 2  # four intervals, two templates
+    assert await rig.store.version() == version
+
+
+class Crash(BaseException):
+    """The process was killed here."""
+
+
+class Killed:
+    """Wraps a port: the n-th write kills the process, before or after it took effect."""
+
+    def __init__(self, inner: Any, fuse: list[int], *, after: bool) -> None:
+        self._inner, self._fuse, self._after = inner, fuse, after
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if name not in {"patch", "patch_status", "record", "event"}:
+            return attribute
+
+        async def write(*args: Any, **kwargs: Any) -> Any:
+            self._fuse[0] -= 1
+            if self._fuse[0] == 0 and not self._after:
+                raise Crash
+            result = await attribute(*args, **kwargs)
+            if self._fuse[0] == 0:
+                raise Crash
+            return result
+
+        return write
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("rates", [GOOD, BAD], ids=["good", "bad"])
+async def test_a_kill_at_any_write_continues_exactly(
+    tmp_path: Path, rates: dict[str, float], *, after: bool
+) -> None:
+    """The run is repeated once per write, killed there, and must end with the unkilled run's decisions."""
+    expected = await _story(tmp_path / "whole", rates, kill_at=0, after=after)
+    for kill_at in range(1, 30):
+        told = await _story(tmp_path / f"killed-{kill_at}", rates, kill_at=kill_at, after=after)
+        assert told["decisions"] == expected["decisions"], f"killed at write {kill_at}"
+        assert told["weights"] == expected["weights"]
+        assert told["ends"] == sorted(set(told["ends"])), "an interval was counted twice"
+        assert told["counted"] == told["evidence"], "the evidence is not that of the recorded intervals"
+        if told["unfired"]:
+            return
+    pytest.fail("the run did not end within 30 writes")
+
+
+async def _story(folder: Path, rates: dict[str, float], *, kill_at: int, after: bool) -> dict[str, Any]:
+    folder.mkdir()  # noqa: ASYNC240 - a test may wait for its disk
+    rig, fuse = Rig(folder), [kill_at]
+    await rig.start(rates)
+    store, history = rig.store, rig.history
+    try:
+        rig.store = Killed(store, fuse, after=after)  # type: ignore[assignment]
+        rig.history = Killed(history, fuse, after=after)  # type: ignore[assignment]
+        rig.crash()
+        for _ in range(300):
+            with suppress(Crash):
+                status = await rig.run(1)
+                if ended(status):
+                    break
+                continue
+            rig.clock.time = round(rig.clock.time)
+            rig.crash()
+        return await _told(rig, fuse)
+    finally:
+        await history.close()
+        await store.close()
+
+
+async def _told(rig: Rig, fuse: list[int]) -> dict[str, Any]:
+    [run] = await rig.history.runs()
+    whole = await rig.history.run(run["id"])
+    stored = await rig.history.evidence(run["id"])
+    assert whole is not None
+    assert stored is not None
+    rows = [each for each in whole["intervals"] if each["metric"] == "istio-error-rate"]
+    counted = [sum(row[arm]["total"] for row in rows) for arm in ("control", "candidate")]
+    verdict = whole["ticks"][-1]["verdict"]["metrics"][0]
+    return {
+        "decisions": await rig.decisions(),
+        "weights": await rig.weights(),
+        "ends": [row["end"] for row in rows],
+        "counted": counted,
+        "evidence": [verdict[arm]["total"] for arm in ("control", "candidate")],
+        "unfired": fuse[0] > 0,
+    }
+
+
+async def test_without_prometheus_nothing_is_decided_and_nothing_is_lost(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(8)
+    rig.mesh.down = "Prometheus does not answer"
+    status = await rig.run(60)
+    assert status.run is not None
+    assert (status.run.step, status.run.outcome) == (0, None)
+    assert status.condition("MetricsAvailable").message == "Prometheus does not answer"  # type: ignore[union-attr]
+    rig.mesh.down = ""
+    status = await rig.run(200, until=ended)
+    assert status.run is not None
+    assert status.run.outcome == "Promoted"
+
+
+async def test_abort_works_while_prometheus_and_the_history_are_down(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(8)
+    rig.mesh.down = "no route to host"
+
+    async def locked(*_: Any) -> None:
+        raise UnavailableError("database is locked")
+
+    rig.history.record = locked  # type: ignore[method-assign]
+    await rig.act("abort")
+    await rig.run(2)
+    assert await rig.weights() == [100, 0]
+
+
+async def test_a_locked_history_holds_promotion_and_is_told(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(3)
+    record = rig.history.record
+
+    async def locked(*_: Any) -> None:
+        raise UnavailableError("database is locked")
+
+    rig.history.record = locked  # type: ignore[method-assign]
+    status = await rig.run(120)
+    assert status.run is not None
+    assert (status.run.step, status.run.outcome) == (0, None)
+    rig.history.record = record  # type: ignore[method-assign]
+    assert ended(await rig.run(200, until=ended))
+
+
+async def test_no_traffic_is_no_data_and_decides_nothing(rig: Rig) -> None:
+    await rig.start(GOOD)
+    rig.mesh.silent = True
+    status = await rig.run(120)
+    assert status.run is not None
+    assert (status.run.step, status.run.outcome, status.verdict) == (0, None, "NoData")
+
+
+async def test_a_counter_reset_neither_promotes_nor_rolls_back_by_itself(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(12)
+    rig.mesh.restart()
+    status = await rig.run(300, until=ended)
+    assert status.run is not None
+    assert status.run.outcome == "Promoted"
+
+
+async def test_somebody_who_changes_the_weights_is_named_and_corrected(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(8)
+    patch = [
+        {"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 50},
+        {"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 50},
+    ]
+    await rig.store.patch(ROUTE, patch, manager="kubectl-edit")
+    await rig.run(2)
+    assert await rig.weights() == [80, 20]
+    events = await rig.store.events(POLICY)
+    assert any("kubectl-edit changed the weights" in event["message"] for event in events)
+
+
+async def test_pause_holds_a_good_candidate_until_resume(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(3)
+    await rig.act("pause")
+    status = await rig.run(120)
+    assert status.run is not None
+    assert (status.run.step, status.run.paused) == (0, True)
+    await rig.act("resume")
+    assert ended(await rig.run(200, until=ended))
+
+
+async def test_a_step_waits_until_the_proxies_confirm(rig: Rig) -> None:
+    await rig.start(GOOD)
+    rig.proxies.lagging = True
+    status = await rig.run(60)
+    assert status.run is not None
+    assert (status.run.step, status.run.applied) == (0, False)
+    assert status.condition("TrafficApplied").status == "False"  # type: ignore[union-attr]
+    rig.proxies.lagging = False
+    assert ended(await rig.run(200, until=ended))
+
+
+async def test_after_promotion_the_candidate_is_the_control_of_the_next_run(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(300, until=ended)
+    entry = await rig.store.get(Ref("ServiceEntry", "default", "ranker"))
+    entry["spec"]["endpoints"][0]["labels"]["build"] = "2"
+    rig.loop.changed(await rig.store.put(entry, manager="folder"))
+    status = await rig.run(2)
+    assert status.run is not None
+    assert (status.run.number, status.run.control, status.run.candidate) == (2, "candidate", "stable")
+    assert await rig.weights() == [20, 80]
+
+
+async def test_the_kept_decision_can_be_read_with_its_inputs(rig: Rig) -> None:
+    await rig.start(BAD)
+    await rig.run(300, until=ended)
+    [run] = await rig.history.runs()
+    whole = await rig.history.run(run["id"])
+    assert whole is not None
+    last = whole["decisions"][-1]
+    assert last["inputs"]["verdict"] == "Harmful"
+    assert json.loads(json.dumps(last)) == last
+    assert whole["outcome"] == "RolledBack"

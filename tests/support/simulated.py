@@ -1,0 +1,128 @@
+"""A simulated mesh for the loop: requests follow the live weights, and Prometheus has counted them.
+
+Time is a number that the test moves. Each second every service gets `rps` requests, split by the weights that
+the VirtualService has then; outcomes are drawn with a fixed seed, so that a run is repeatable.
+"""
+
+from __future__ import annotations
+
+import bisect
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.ports import Applied, Object, Reading, Series, UnavailableError
+
+if TYPE_CHECKING:
+    from controller.standalone.store import LocalStore
+
+EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Proxies:
+    """Proxies that run whatever was written, unless told to lag."""
+
+    def __init__(self) -> None:
+        self.lagging = False
+
+    async def applied(self, _obj: Object) -> Applied:
+        return Applied(ok=not self.lagging, detail="lagging" if self.lagging else "")
+
+
+@dataclass
+class Service:
+    """How the versions of one service behave."""
+
+    name: str
+    error_rates: dict[str, float]
+    median_ms: dict[str, float] = field(default_factory=lambda: {"v1": 20.0, "v2": 20.0})
+    rps: int = 150
+
+
+class Mesh:
+    """Traffic, counted second by second, and the Prometheus that scraped it (`controller.ports.Metrics`)."""
+
+    def __init__(self, store: LocalStore, clock: Clock, *services: Service, seed: int = 7) -> None:
+        self._store, self._clock, self._services = store, clock, services
+        self._dice = random.Random(seed)
+        self._counts: dict[tuple[str, str, str], int] = {}
+        self._times: list[int] = []
+        self._scrapes: list[dict[tuple[str, str, str], int]] = []
+        self.down = ""
+        self.silent = False
+        self.reads: list[str] = []
+
+    async def run(self, seconds: int) -> None:
+        """Let time pass."""
+        for _ in range(seconds):
+            for service in self._services:
+                await self._second(service)
+            self._clock.time += 1
+            self._times.append(int(self._clock.time))
+            self._scrapes.append(dict(self._counts))
+
+    async def _second(self, service: Service) -> None:
+        objects = await self._store.list("VirtualService")
+        route = next(o for o in objects if o["metadata"]["name"] == service.name)["spec"]["http"][0]["route"]
+        versions = [each["destination"]["subset"] for each in route]
+        weights = [each.get("weight", 0) for each in route]
+        for version in self._dice.choices(versions, weights, k=0 if self.silent else service.rps):
+            code = "500" if self._dice.random() < service.error_rates[version] else "200"
+            self._count(service.name, version, code)
+            duration = self._dice.lognormvariate(0, 0.4) * service.median_ms[version]
+            for edge in EDGES:
+                if duration <= float(edge.replace("+Inf", "inf")):
+                    self._count(service.name, version, f"le={edge}")
+
+    def _count(self, *key: str) -> None:
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def restart(self) -> None:
+        """Let the counting process start again at zero."""
+        self._counts.clear()
+
+    async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
+        """Answer as Prometheus would for the templates of the catalog."""
+        self.reads.append(query)
+        if self.down:
+            raise UnavailableError(self.down)
+        points: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+        for instant in range(start, end + 1, step):
+            at = bisect.bisect_right(self._times, instant) - 1
+            if at < 0:
+                continue
+            for key, value in self._scrapes[at].items():
+                labels = _labels(query, *key)
+                if labels:
+                    values = points.setdefault(tuple(labels.items()), {})
+                    values[instant] = values.get(instant, 0) + value
+        return Reading(tuple(Series(dict(k), tuple(sorted(v.items()))) for k, v in points.items()))
+
+
+def _labels(query: str, service: str, version: str, what: str) -> dict[str, str] | None:
+    labels = {
+        "destination_service_namespace": "default",
+        "destination_service_name": service,
+        "destination_version": version,
+        "instance": "gateway",
+    }
+    if "_bucket" in query:
+        return {**labels, "le": what[3:]} if what.startswith("le=") else None
+    if what.startswith("le="):
+        return None
+    if "response_code" in query:
+        return {**labels, "request_protocol": "http", "response_code": what}
+    return labels
