@@ -95,14 +95,17 @@ def read(file: str, text: str) -> tuple[list[Document], list[Finding]]:
         return [], [refused.at(Source(file, 1, 1))]
     documents: list[Document] = []
     findings: list[Finding] = []
+    builder = _Builder(file)
     for offset, piece in _pieces(text):
-        builder = _Builder(file, offset)
+        builder.offset = offset
         try:
             for root in _compose(piece):
                 for node in _objects(root):
                     document, problems = builder.document(node, len(documents))
                     documents += [document] if document else []
                     findings += problems
+                    if builder.count > MAX_VALUES:
+                        return documents, findings
         except yaml.YAMLError as error:
             findings.append(_syntax(error, file, offset, piece))
     return documents, findings
@@ -195,9 +198,9 @@ def _identity(data: Any) -> Finding | None:
 class _Builder:
     """Turns nodes into JSON values; remembers places, plain scalars and what was wrong."""
 
-    def __init__(self, file: str, offset: int) -> None:
+    def __init__(self, file: str) -> None:
         self.file = file
-        self.offset = offset
+        self.offset = 0
         self.count = 0
 
     def document(self, node: yaml.Node, index: int) -> tuple[Document | None, list[Finding]]:
