@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -171,9 +172,9 @@ def _json_value(value: Any, count: Iterator[int]) -> Any:
         return {_json_key(key): _json_value(item, count) for key, item in value.items()}
     if isinstance(value, list):
         return [_json_value(item, count) for item in value]
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise ValueError(f"{type(value).__name__} is not a type of JSON")
+    raise ValueError(f"{value!r:.40} cannot be written in JSON")
 
 
 def _json_key(key: Any) -> str:
@@ -194,7 +195,7 @@ def _place(node: yaml.Node) -> str:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=int)  # int refuses NaN and Infinity, as JSON does
     except (ValueError, RecursionError):
         return False
     return True

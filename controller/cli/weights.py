@@ -14,8 +14,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from istio.route import RouteError
-from istio.text import edit_text, find
-from istio.weights import edit
 
 STDIN = Path("-")
 
@@ -59,15 +57,21 @@ def weights(
         wanted = _parse(weights or [])
         if output not in {"patch", "yaml"}:
             raise _UsageError(f"-o must be patch or yaml, not {output!r}")
-        text = _read(file)
-        if output == "yaml":
-            result = edit_text(text, wanted, route or (), virtual_service)
-        else:
-            patch = edit(find(text, virtual_service), wanted, route or ())
-            result = json.dumps(patch, indent=2) + "\n"
+        result = _result(_read(file), wanted, route or [], virtual_service, output)
     except (RouteError, _UsageError) as error:
         _fail(file, error)
     typer.echo(result.encode(), nl=False)
+
+
+def _result(
+    text: str, wanted: dict[str, int], routes: list[str], virtual_service: str | None, output: str
+) -> str:
+    from istio.text import edit_text, find
+    from istio.weights import edit
+
+    if output == "yaml":
+        return edit_text(text, wanted, routes, virtual_service)
+    return json.dumps(edit(find(text, virtual_service), wanted, routes), indent=2) + "\n"
 
 
 def _parse(arguments: list[str]) -> dict[str, int]:
