@@ -61,7 +61,10 @@ class MetricView:
     verdict: str
     sentence: str
     e_harm: float | None
+    e_share: float | None
+    """Its part of the evidence of the whole run; the parts of all metrics add up to it."""
     bound_harm: float | None
+    """What it has to reach alone."""
     e_safe: float | None
     bound_safe: float | None
     odds_ratio: float | None
@@ -217,7 +220,7 @@ def policy_key(run: Mapping[str, Any]) -> str:
 
 def metric_views(verdict: Json) -> tuple[MetricView, ...]:
     """Return the metrics of a run's verdict as `RunVerdict.as_dict()` gives it."""
-    return tuple(_metric(metric, verdict.get("bound_rollback")) for metric in verdict.get("metrics") or ())
+    return tuple(_metric(metric) for metric in verdict.get("metrics") or ())
 
 
 def event_views(events: Sequence[Json]) -> tuple[EventView, ...]:
@@ -299,14 +302,15 @@ def _step_state(number: int, current: int, outcome: str | None) -> str:
     return "current" if number == current and outcome is None else "next"
 
 
-def _metric(metric: Json, bound_harm: float | None) -> MetricView:
+def _metric(metric: Json) -> MetricView:
     low, high = metric.get("interval") or (None, None)
     return MetricView(
         name=str(metric.get("name")),
         verdict=str(metric.get("kind") or "Undecided"),
         sentence=metric.get("sentence") or "",
         e_harm=metric.get("e_harm"),
-        bound_harm=bound_harm,
+        e_share=metric.get("e_share"),
+        bound_harm=metric.get("bound_harm"),
         e_safe=metric.get("e_safe"),
         bound_safe=metric.get("bound_safe"),
         odds_ratio=metric.get("odds_ratio"),
@@ -314,6 +318,13 @@ def _metric(metric: Json, bound_harm: float | None) -> MetricView:
         control_rate=(metric.get("control") or {}).get("rate"),
         candidate_rate=(metric.get("candidate") or {}).get("rate"),
     )
+
+
+def _place(object_: Json | str | None) -> str:
+    """Return namespace/name of the object that an event is about."""
+    if isinstance(object_, dict):
+        return f"{object_.get('namespace') or 'default'}/{object_.get('name') or ''}"
+    return object_ or ""
 
 
 def _event(event: Json) -> EventView:
@@ -324,5 +335,5 @@ def _event(event: Json) -> EventView:
         count=event.get("count") or 1,
         first_seen=event.get("firstSeen"),
         last_seen=event.get("lastSeen"),
-        object=str(event.get("object") or ""),
+        object=_place(event.get("object")),
     )

@@ -28,7 +28,7 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
         Assumption("Rolling back by mistake", _false_rollback(decision, verdict, len(metrics))),
         Assumption("Promoting by mistake", _false_promote(decision, metrics)),
         Assumption("Same moment, same conditions", _CONCURRENT),
-        Assumption("Odds ratio", _ODDS),
+        Assumption("Odds ratio", _odds(decision)),
         *_latency(verdict),
         Assumption("Independent requests", _dispersion(metrics)),
         Assumption("The split is checked", _SPLIT),
@@ -39,11 +39,6 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
 _CONCURRENT = (
     "Control and candidate are compared only within the same interval. What hits both at once (a busy hour, "
     "a slow database) cancels out, and changing the weights does not distort the comparison."
-)
-_ODDS = (
-    "The odds of an event (failed to not failed) of the candidate, divided by those of the control, over "
-    "all intervals. 1 means no difference, 2 about twice as many errors while errors are rare. The range "
-    "beside it holds at every moment of the run at once, not only at the end."
 )
 _SPLIT = (
     "The share of requests that the candidate really got is tested against the share that was wanted. If "
@@ -104,8 +99,17 @@ def _false_promote(decision: Json, metrics: list[Json]) -> str:
     )
 
 
+def _odds(decision: Json) -> str:
+    rate = decision.get("falseRollback", "1%")
+    return (
+        "The odds of an event (failed to not failed) of the candidate, divided by those of the control, over "
+        "all intervals. 1 means no difference, 2 about twice as many errors while errors are rare. The range "
+        f"beside it misses the truth at any moment of the run with a chance of at most {rate}."
+    )
+
+
 def _latency(verdict: Json) -> tuple[Assumption, ...]:
-    found = any(metric.get("edge") is not None for metric in verdict.get("metrics") or ())
+    found = any(metric.get("worst_edge") is not None for metric in verdict.get("metrics") or ())
     return (Assumption("Latency", _SLOW),) if found else ()
 
 

@@ -16,7 +16,7 @@ class Backend(Protocol):
     """The controller as the API sees it. Every method may raise `UnavailableError` (503)."""
 
     async def rollouts(self) -> list[Object]:
-        """Return all RolloutPolicy objects with status, by namespace and name."""
+        """Return all RolloutPolicy objects; `status.lastVerdict` holds the newest verdict of the judge."""
 
     async def rollout(self, namespace: str, name: str) -> Object:
         """Return one RolloutPolicy with status; NotFoundError."""
@@ -35,7 +35,10 @@ class Backend(Protocol):
         """
 
     async def events(self, namespace: str | None = None, name: str | None = None) -> list[Object]:
-        """Return {type, reason, message, count, firstSeen, lastSeen, object}, object as namespace/name."""
+        """Return events, newest first.
+
+        {type, reason, message, count, firstSeen, lastSeen, object: {kind, namespace, name}}.
+        """
 
     def changes(self) -> AsyncIterator[dict[str, Any]]:
         """Yield {"type": "rollout" | "event" | "run", "object": ...} from now on, until closed."""

@@ -86,7 +86,7 @@ class _Picture:
         report, bound = self._report, self._report.bound_rollback
         total = [(self._since(look.at), look.e_rollback) for look in report.looks]
         lines = [
-            Line(_short(row.view.name), self._values(row, "e_harm"), style) for row, style in self.styled()
+            Line(_short(row.view.name), self._values(row, "e_share"), style) for row, style in self.styled()
         ]
         lines = [*(lines if len(lines) > 1 else []), Line("all together", total, "total")]
         return Plot(
@@ -147,7 +147,7 @@ class _Picture:
         most = max(max(share.observed, share.intended) for share in shares)
         return Plot(
             "Share of the requests",
-            "What the candidate really got in each interval, against what it was meant to get.",
+            f"What the candidate got in each interval, and what it was meant to get.{self._split()}",
             self._x,
             Linear(0, min(100.0, max(1.0, 115 * most)), "%"),
             lines=(
@@ -156,6 +156,14 @@ class _Picture:
             ),
             marks=self._marks(),
         )
+
+    def _split(self) -> str:
+        """Return how the test of the split stands, as a further sentence."""
+        srm = self._report.srm
+        if srm.get("e_max") is None:
+            return ""
+        evidence = f"{numbers.number(srm['e_max'])} of {numbers.number(srm.get('bound'))}"
+        return f" Evidence of another split: {evidence}."
 
     def _values(self, row: MetricRow, field: str) -> list[Point]:
         return [(self._since(look.at), getattr(look, field)) for look in self._report.series[row.view.name]]

@@ -89,7 +89,7 @@ def _metrics(report: Report) -> Markup:
     rows = [part for row in report.metrics for part in _metric(row)]
     return _section(
         "Metrics",
-        "Evidence is shown against what it must reach. Evidence of harm counts for all metrics together.",
+        "Evidence is shown with what it has to reach. Evidence of harm also adds up over the metrics.",
         tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="scroll"),
     )
 
@@ -98,7 +98,7 @@ def _metric(row: MetricRow) -> tuple[Markup, Markup]:
     view = row.view
     cells = tag(
         "tr",
-        tag("td", tag("strong", view.name)),
+        tag("td", tag("strong", view.name), _edge(row)),
         _rate(view.control_rate, row.control_events, row.control_total),
         _rate(view.candidate_rate, row.candidate_events, row.candidate_total),
         tag("td", numbers.number(view.odds_ratio), tag("small", numbers.span(view.interval))),
@@ -111,10 +111,14 @@ def _metric(row: MetricRow) -> tuple[Markup, Markup]:
     return cells, tag("tr", tag("td", view.sentence, colspan=len(HEADINGS), class_="sentence"))
 
 
-def _rate(rate: float | None, events: float | None, total: int | None) -> Markup:
+def _edge(row: MetricRow) -> Markup | None:
+    return None if row.worst_edge is None else tag("small", f"over {numbers.number(row.worst_edge)}")
+
+
+def _rate(rate: float | None, events: int | None, total: int | None) -> Markup:
     if total is None:
         return tag("td", numbers.percent(rate))
-    counts = f"{numbers.MISSING if events is None else f'{events:,.0f}'} of {total:,}"
+    counts = f"{numbers.MISSING if events is None else f'{events:,}'} of {total:,}"
     return tag("td", numbers.percent(rate), tag("small", counts))
 
 

@@ -13,7 +13,7 @@ from controller.api.backend import Backend
 from controller.api.models import NAME, Events, Findings, Health, Rollouts
 from controller.api.problems import ProblemError
 from controller.api.stream import Change, Places, frames
-from controller.view import RolloutView, event_views, rollout_view
+from controller.view import RolloutView, event_views, rollout_view, run_summary
 
 
 def _backend(request: Request) -> Backend:
@@ -110,7 +110,7 @@ async def _seen(
     async for change in changes:
         object_, where = _view(change)
         its_namespace, _, its_name = where.rpartition("/")
-        if namespace in {None, its_namespace.rpartition("/")[2]} and name in {None, its_name}:
+        if namespace in {None, its_namespace} and name in {None, its_name}:
             yield {"type": change["type"], "object": object_}
 
 
@@ -124,7 +124,8 @@ def _view(change: Change) -> tuple[dict[str, Any], str]:
             (event,) = event_views([change["object"]])
             return asdict(event), event.object
         case _:
-            return change["object"], str(change["object"].get("policy"))
+            run = run_summary(change["object"])
+            return asdict(run), run.policy
 
 
 @router.get("/healthz", operation_id="getHealth", tags=["operations"])

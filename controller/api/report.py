@@ -38,9 +38,11 @@ class MetricRow:
     margin_odds_ratio: float | None
     """The margin as an odds ratio; None where it is not one (latency: it is a factor of the time)."""
     tolerance_odds_ratio: float
-    control_events: float | None
+    worst_edge: float | None
+    """For latency: the edge with most evidence of harm; events, rates and odds ratio are those above it."""
+    control_events: int | None
     control_total: int | None
-    candidate_events: float | None
+    candidate_events: int | None
     candidate_total: int | None
 
 
@@ -62,7 +64,7 @@ class MetricLook:
     odds_ratio: float | None
     low: float | None
     high: float | None
-    e_harm: float | None
+    e_share: float | None
     e_safe: float | None
 
 
@@ -203,7 +205,7 @@ def _metric_rows(verdict: Json, policy: Json) -> tuple[MetricRow, ...]:
 
 def _metric_row(view: MetricView, raw: Json, asked: Json) -> MetricRow:
     control, candidate = raw.get("control") or {}, raw.get("candidate") or {}
-    latency = raw.get("edge") is not None or isinstance(control.get("events"), list)
+    latency = raw.get("worst_edge") is not None
     margin = asked.get("margin")
     return MetricRow(
         view=view,
@@ -211,9 +213,10 @@ def _metric_row(view: MetricView, raw: Json, asked: Json) -> MetricRow:
         margin=margin,
         margin_odds_ratio=None if latency or not margin else 1 + _fraction(margin),
         tolerance_odds_ratio=1 + _fraction(asked.get("tolerance")),
-        control_events=_scalar(control.get("events")),
+        worst_edge=raw.get("worst_edge"),
+        control_events=control.get("events"),
         control_total=control.get("total"),
-        candidate_events=_scalar(candidate.get("events")),
+        candidate_events=candidate.get("events"),
         candidate_total=candidate.get("total"),
     )
 
@@ -221,10 +224,6 @@ def _metric_row(view: MetricView, raw: Json, asked: Json) -> MetricRow:
 def _fraction(percent: str | None) -> float:
     """Return a percentage of the policy (already validated there) as a fraction; 0 when there is none."""
     return float(percent.removesuffix("%")) / 100 if percent else 0.0
-
-
-def _scalar(events: Any) -> float | None:
-    return events if isinstance(events, int | float) else None
 
 
 def _look(tick: Json, candidate: str) -> Look:
@@ -243,7 +242,7 @@ def _series(ticks: Sequence[Json], name: str) -> tuple[MetricLook, ...]:
         for view in metric_views(tick.get("verdict") or {}):
             if view.name == name:
                 low, high = view.interval or (None, None)
-                looks.append(MetricLook(tick["at"], view.odds_ratio, low, high, view.e_harm, view.e_safe))
+                looks.append(MetricLook(tick["at"], view.odds_ratio, low, high, view.e_share, view.e_safe))
     return tuple(looks)
 
 

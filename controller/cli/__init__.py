@@ -1,0 +1,43 @@
+"""The command line: `penstock`.
+
+Data goes to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong usage; `penstock status` says
+more with its own. Every command's module imports what is heavy inside its functions, so that each command
+starts as fast as its own work allows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+import typer
+
+from controller.cli import act, offline, report, show, status, up, weights
+
+app = typer.Typer(
+    name="penstock",
+    help="Rollouts for Istio, judged by tests whose error rates hold however often one looks.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    no_args_is_help=True,
+)
+
+for module in (up, show, status, act, report, offline, weights):
+    module.register(app)
+for name in ("judge", "lint"):
+    if importlib.util.find_spec(f"controller.cli.{name}"):
+        importlib.import_module(f"controller.cli.{name}").register(app)
+
+
+def main() -> None:
+    """Run `penstock`; a reader who has gone away (`| head`) and Ctrl-C end it quietly."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -54,7 +54,8 @@ def event(
     reason="Started",
     message="run 3, step 1 of 3, 5% to candidate",
     after=0,
-    object_="ml/ranker",
+    namespace="ml",
+    name="ranker",
     type_="Normal",
 ):
     seen = rfc3339(START + after)
@@ -65,7 +66,7 @@ def event(
         "count": 1,
         "firstSeen": seen,
         "lastSeen": seen,
-        "object": object_,
+        "object": {"kind": "RolloutPolicy", "namespace": namespace, "name": name},
     }
 
 
@@ -111,9 +112,7 @@ class FakeBackend:
         return f"{verb}-{len(self.actions)}"
 
     async def events(self, namespace=None, name=None):
-        return [
-            event for event in self.told if name is None or event["object"].endswith(f"{namespace}/{name}")
-        ]
+        return [event for event in self.told if name in {None, event["object"]["name"]}]
 
     async def changes(self):
         for change in self.coming:

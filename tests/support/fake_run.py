@@ -78,6 +78,8 @@ class _Metric:
             "kind": "Harmful" if crossed else "Safe" if safe else "Undecided",
             "e_harm": _mean(self.harm),
             "e_harm_max": _mean(self.harm),
+            "e_share": _mean(self.harm) / 2,
+            "bound_harm": 200.0,
             "e_safe": _mean(self.safe),
             "bound_safe": 20.0,
             "odds_ratio": ratio,
@@ -86,7 +88,7 @@ class _Metric:
             "candidate": {"total": n1, "events": k1, "rate": rate1},
             "sentence": f"{self.name}: {rate1:.2%} against {rate0:.2%}",
         }
-        return result | ({"edge": self.edge} if self.edge else {})
+        return result | ({"worst_edge": self.edge} if self.edge else {})
 
 
 def _log_ratio(k, share, ratio, null):
@@ -211,7 +213,7 @@ def _verdict(metrics):
         "e_rollback": total,
         "bound_rollback": 100.0,
         "metrics": views,
-        "srm": {"e_value": 0.8, "bound": 1000.0},
+        "srm": {"e": 0.8, "e_max": 1.9, "bound": 1000.0, "mismatch": False},
     }
 
 
