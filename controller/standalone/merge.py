@@ -2,8 +2,8 @@
 
 What the file does not change stays as it is live; what the file changes is taken from the file; what it no
 longer says goes; what only the live object has stays. Lists are taken whole, as Istio's are, except for one
-thing: Penstock moves the weights of routes, so a route whose weights the file leaves alone keeps those that are
-live.
+thing: Penstock moves the weights of routes, so a route whose weights the file leaves alone keeps those that
+are live.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def _merge(last: Any, new: Any, live: Any) -> Any:
     merged = {}
     for key in [*live, *(key for key in new if key not in live)]:
         old, wanted, there = (each.get(key, _ABSENT) for each in (before, new, live))
-        if wanted is _ABSENT:
-            value = there if old is _ABSENT else _ABSENT
-        else:
-            value = _merge(old, wanted, there)
-        if value is not _ABSENT:
-            merged[key] = value
+        if wanted is not _ABSENT:
+            there = _merge(old, wanted, there)
+        elif old is not _ABSENT:
+            continue
+        if there is not _ABSENT:
+            merged[key] = there
     return merged
 
 

@@ -26,10 +26,12 @@ IDENTITY = (("kind",), *(("metadata", field) for field in ("name", "namespace", 
 
 def ref_of(obj: Object) -> Ref:
     """Return the identity of an object; ValueError when it has none."""
-    metadata = obj.get("metadata") or {}
-    if not obj.get("kind") or not metadata.get("name"):
+    metadata = obj.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    ref = Ref(obj.get("kind"), named.get("namespace") or "default", named.get("name"))  # type: ignore[arg-type]
+    if not all(part and isinstance(part, str) for part in ref):
         raise ValueError("an object needs a kind and a metadata.name")
-    return Ref(obj["kind"], metadata.get("namespace") or "default", metadata["name"])
+    return ref
 
 
 def timestamp(seconds: float) -> str:
