@@ -1,11 +1,13 @@
 """How large is the effect? The common odds ratio (Mantel-Haenszel) and a confidence sequence for it.
 
-The sequence inverts the e-process of `analysis.eprocess`: with one odds ratio common to all intervals, the value
-w0 is excluded when a mixture of the alternatives 0.1 to 10, uniform in ln w, has 1/alpha times its likelihood,
+The sequence inverts the e-process of `analysis.eprocess`: with one odds ratio common to all intervals, the
+value w0 is excluded when a mixture of the alternatives 0.1 to 10, uniform in ln w, has 1/alpha times its
+likelihood,
 
     C_t = {w0: ln of the mean of exp Lambda_t(w) over the mixture - Lambda_t(w0) < ln(1/alpha)}
 
-where Lambda_t(w) = sum_i [ln P(k_i | w) - ln P(k_i | 1)] / phi. With probability 1 - alpha all C_t contain it.
+where Lambda_t(w) = sum_i [ln P(k_i | w) - ln P(k_i | 1)] / phi. With probability 1 - alpha all C_t contain
+it.
 
 Lambda is kept at 31 odds ratios, evenly in ln w. Between them it is read from polynomials of degree 5 through
 six neighbours: Lambda is a smooth concave function, and the error is below 0.1 for a million events.
@@ -36,7 +38,8 @@ _OFFSETS = np.concatenate([[0.0], np.geomspace(1e-6, 2 * _REACH, 120)])
 def mantel_haenszel(numerator: float, denominator: float) -> float | None:
     """Return the Mantel-Haenszel odds ratio from its two sums over intervals, or None when it is undefined.
 
-    The sums are over k_c (n_b - k_b) / n and k_b (n_c - k_c) / n, with n = n_c + n_b (Mantel & Haenszel 1959).
+    The sums are over k_c (n_b - k_b) / n and k_b (n_c - k_c) / n, with n = n_c + n_b (Mantel & Haenszel
+    1959).
     """
     return numerator / denominator if denominator > 0 else None
 
@@ -48,7 +51,7 @@ def mantel_haenszel_terms(n_c: Counts, k_c: Counts, n_b: Counts, k_b: Counts) ->
 
 
 def confidence_bounds(likelihood: Floats, alpha: float) -> tuple[float, float | None]:
-    """Return the ends of C_t from Lambda_t at `NODES`: low, 0 when unbounded, and high, None when unbounded."""
+    """Return the ends of C_t from Lambda_t at `NODES`: low (0: unbounded) and high (None: unbounded)."""
     peak = _peak(likelihood)
     grid = _grid(peak)
     values = _between(likelihood, grid)
@@ -70,7 +73,7 @@ def _between(likelihood: Floats, x: Floats) -> Floats:
 
 
 def _peak(likelihood: Floats) -> float:
-    """Return about where Lambda is largest: the vertex of a parabola through the best of evenly spaced points."""
+    """Return about where Lambda is largest: the vertex of a parabola through the best three points."""
     grid = np.linspace(-_REACH, _REACH, 6 * (NODES.size - 1) + 1)
     values = _between(likelihood, grid)
     best = min(max(int(np.argmax(values)), 1), grid.size - 2)

@@ -44,7 +44,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Increases:
-    """Increases of n series over m intervals: `values[i, t]`, and whether they can be trusted, `broken[i, t]`.
+    """Increases of n series over m intervals: `values[i, t]`, and whether it is unknown, `broken[i, t]`.
 
     A broken increase is 0 in `values`.
     """
@@ -105,8 +105,9 @@ def _whole(value: float) -> int | None:
 
 
 def proportion(growth: Increases, series: Sequence[int], events: Sequence[int]) -> list[Count]:
-    """Return one arm's counts per interval: `series` are the rows of `growth` with its requests, `events` those
-    among them whose requests are events.
+    """Return one arm's counts per interval.
+
+    `series` are the rows of `growth` with its requests, `events` those among them whose requests are events.
     """
     totals = growth.values[list(series)].sum(axis=0).tolist()
     hits = growth.values[list(events)].sum(axis=0).tolist()
@@ -119,9 +120,10 @@ def histogram(
 ) -> list[Count]:
     """Return one arm's requests per interval, and how many of them were above each edge.
 
-    `buckets` gives the rows of `growth` per cumulative bucket, by upper edge (`le`, the last one infinite). The
-    requests above an edge are those of the infinite bucket less those of the edge's own. An edge without a
-    bucket, or buckets that do not rise, make an interval inconsistent; an arm without any series did nothing.
+    `buckets` gives the rows of `growth` per cumulative bucket, by upper edge (`le`, the last one infinite).
+    The requests above an edge are those of the infinite bucket less those of the edge's own. An edge without
+    a bucket, or buckets that do not rise, make an interval inconsistent; an arm without any series did
+    nothing.
     """
     steps = growth.values.shape[1]
     if not any(buckets.values()):
@@ -133,7 +135,7 @@ def histogram(
     order = sorted(buckets)
     below = np.array([growth.values[list(buckets[edge])].sum(axis=0) for edge in order])
     broken = _any_broken(growth, [row for rows in buckets.values() for row in rows])
-    falling = (np.diff(below, axis=0) < 0).any(axis=0).tolist()
+    falling = [any(column) for column in (np.diff(below, axis=0) < 0).T.tolist()]
     above = (below[-1] - below[[order.index(edge) for edge in edges]]).T.tolist()
     totals = below[-1].tolist()
     return [
@@ -144,14 +146,13 @@ def histogram(
 
 def _any_broken(growth: Increases, rows: Sequence[int]) -> list[bool]:
     """Return, per interval, whether any of the rows is broken."""
-    return [bool(bad) for bad in growth.broken[list(rows)].any(axis=0)]
+    return [any(column) for column in growth.broken[list(rows)].T.tolist()]
 
 
 def _count(total: int, events: tuple[int, ...], broken: bool = False, falling: bool = False) -> Count:
     """Return a count, or why there is none."""
-    if broken or falling:
-        reason = (
-            "a counter is negative, not whole or not a number" if broken else "buckets are not cumulative"
-        )
-        return Count(Arm(0, (0,) * len(events)), reason)
+    if broken:
+        return Count(Arm(0, (0,) * len(events)), "a counter is negative, not whole or not a number")
+    if falling:
+        return Count(Arm(0, (0,) * len(events)), "buckets are not cumulative")
     return Count(Arm(total, events))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class MetricDesign:
     """One guardrail. Raises ValueError when its numbers make no sense.
 
-    `margin` and `tolerance` are fractions (0.25 is 25 %), of the odds; the margin of a histogram is a fraction
-    of the time itself. `edges` (rising, in `unit`) belong to a histogram only.
+    `margin` and `tolerance` are fractions (0.25 is 25 %), of the odds; the margin of a histogram is a
+    fraction of the time itself. `edges` (rising, in `unit`) belong to a histogram only.
     """
 
     name: str
@@ -56,7 +56,7 @@ class MetricDesign:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """How a rollout is judged. `planned_looks` intervals are expected; more are no error, only less sensitive."""
+    """How a rollout is judged. More intervals than `planned_looks` are no error, only judged less sharply."""
 
     metrics: tuple[MetricDesign, ...]
     false_rollback: float
@@ -78,10 +78,10 @@ class Design:
 class Interval:
     """What one closed interval showed. It ended at `end` (unix seconds).
 
-    `tables` has a table per metric by name, or None where there is none. `intended` is the candidate's share of
-    the traffic, set before the interval began; `requests` are those of control and candidate, for the test of
-    that share: None when the share changed within the interval. `inconsistent` says in words what cannot be
-    counted; a metric's name in front, as in `errors: ...`, makes that metric invalid.
+    `tables` has a table per metric by name, or None where there is none. `intended` is the candidate's share
+    of the traffic, set before the interval began; `requests` are those of control and candidate, for the test
+    of that share: None when the share changed within the interval. `inconsistent` says in words what cannot
+    be counted; a metric's name in front, as in `errors: ...`, makes that metric invalid.
     """
 
     end: int
@@ -95,9 +95,9 @@ class Interval:
 class Layout:
     """Which odds ratios a metric needs the likelihood of. Equal metrics share one layout object.
 
-    A lane is one 2x2 table per interval: the only one of a proportion, or one per edge. A pair (j, k) compares
-    the control above edge j with the candidate above edge k, the smallest that is at least (1 + margin) times
-    as large; the largest edges have no partner and are left out.
+    A lane is one 2x2 table per interval: the only one of a proportion, or one per edge. A pair (j, k)
+    compares the control above edge j with the candidate above edge k, the smallest that is at least (1 +
+    margin) times as large; the largest edges have no partner and are left out.
     """
 
     lanes: int
@@ -112,7 +112,7 @@ class Layout:
 
 @lru_cache(maxsize=4096)
 def _layout(edges: tuple[float, ...], margin: float | None, tolerance: float) -> Layout:
-    """Return the layout; columns of `odds_ratios`: nodes, null, alternatives, then the same for the margin."""
+    """Return the layout; `odds_ratios` are nodes, null, alternatives, then the same for the margin."""
     null = 1 + tolerance
     harm = harm_odds_ratios(null, latency=bool(edges))
     safe_null = 1 + margin if margin is not None and not edges else None

@@ -5,11 +5,11 @@ whatever both arms share (load, incidents, the split itself) cancels. Per odds r
 
     l_i(w) = [ln P(k_i | w) - ln P(k_i | w0)] / phi,        L_t(w) = sum_{i<=t} l_i(w)
 
-with P of `analysis.hypergeometric` and the dispersion phi >= 1. For w > w0, exp L_t(w) is an e-process for the
-composite null "the odds ratio is at most w0 in every interval", for w < w0 for "at least w0": the likelihood
-ratio is monotone in k, so its expectation is largest at w0 itself, where it is 1 (phi = 1). With phi > 1 each
-factor is a power below 1 of such a ratio, so under the null its expectation is at most 1 too (Jensen); that
-this suffices for clustered events is an approximation (docs/statistics.md).
+with P of `analysis.hypergeometric` and the dispersion phi >= 1. For w > w0, exp L_t(w) is an e-process for
+the composite null "the odds ratio is at most w0 in every interval", for w < w0 for "at least w0": the
+likelihood ratio is monotone in k, so its expectation is largest at w0 itself, where it is 1 (phi = 1). With
+phi > 1 each factor is a power below 1 of such a ratio, so under the null its expectation is at most 1 too
+(Jensen); that this suffices for clustered events is an approximation (docs/statistics.md).
 
 Averages of e-processes are e-processes, whatever their dependence: over odds ratios, over latency edges, over
 metrics, and over the time at which a regression may have begun. The last is the restart half (after Shin,
@@ -40,19 +40,19 @@ LARGEST = 1e300
 
 
 def harm_odds_ratios(null: float, *, latency: bool) -> tuple[float, ...]:
-    """Return the alternatives to "at most `null`": the defaults above it, or, above all of them, multiples of it."""
+    """Return the alternatives to "at most `null`": the defaults above it, else multiples of it."""
     defaults = LATENCY_ODDS_RATIOS if latency else ERROR_ODDS_RATIOS
     return tuple(w for w in defaults if w > null) or tuple(null * w for w in defaults)
 
 
 def safe_odds_ratios(null: float) -> tuple[float, ...]:
-    """Return the alternatives to "at least `null`", best first: 1 if it lies below, then fractions of `null`."""
+    """Return the alternatives to "at least `null`": 1 if it lies below, then fractions of `null`."""
     fractions = tuple(null / divisor for divisor in _SAFE_DIVISORS)
     return (1.0, *fractions) if null > 1 else fractions
 
 
 def safe_log_prior(null: float) -> Floats:
-    """Return the log-weights of `safe_odds_ratios(null)`: half on 1, since a good candidate is like the control."""
+    """Return the log-weights of `safe_odds_ratios(null)`: half on 1, which a good candidate is close to."""
     count = len(_SAFE_DIVISORS)
     shares = [0.5] + [0.5 / count] * count if null > 1 else [1 / count] * count
     return np.log(shares)
@@ -82,7 +82,7 @@ def advance_restart(log_restart: Floats, log_weight: Floats | float, increment: 
 
 
 def log_harm(log_start: Floats, log_restart: Floats, log_rest: Floats | float) -> Floats:
-    """Return ln E, averaged over the last axis (odds ratios; or edges and odds ratios, flattened) and both halves."""
+    """Return ln E, averaged over both halves and the last axis (odds ratios, of all edges)."""
     rest = np.broadcast_to(np.asarray(log_rest), log_start.shape)
     halves = np.stack([log_start, log_restart, rest], axis=-1)
     flat = halves.reshape(*log_start.shape[:-1], -1)
@@ -100,10 +100,10 @@ def e_value(log_e: float) -> float:
 
 
 def mixture_path(increments: Floats, planned: int | None) -> Floats:
-    """Return ln E after each of n intervals, from increments of shape (n, m): one column per edge and odds ratio.
+    """Return ln E after each of n intervals, from increments with a column per edge and odds ratio.
 
-    The plain average over the columns; with `planned` looks the restart half joins in, with None there is only
-    the half that starts at 0.
+    The plain average over the columns; with `planned` looks the restart half joins in, with None there is
+    only the half that starts at 0.
     """
     start = np.cumsum(increments, axis=0)
     if planned is None:

@@ -1,6 +1,7 @@
 """All that the judge remembers of a run: sums, so small that they are stored with every look, and exact.
 
-`from_dict(design, to_dict(evidence))` is the same evidence bit for bit: floats travel as base64 of their bytes.
+`from_dict(design, to_dict(evidence))` is the same evidence bit for bit: floats travel as base64 of their
+bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class MetricEvidence(NamedTuple):
     counts: Ints
     """(2, 1 + lanes): control and candidate; requests, then events per lane."""
     likelihood: Floats
-    """(lanes, odds ratios): ln P(k | w) - ln P(k | 1), summed over intervals and divided by the dispersion."""
+    """(lanes, odds ratios): ln P(k | w) - ln P(k | 1), summed and divided by the dispersion."""
     restart: Floats
     """(lanes, alternatives): ln R of the restart half."""
     pairs: Floats

@@ -1,5 +1,6 @@
-"""The likelihood of an odds ratio given one 2x2 table with all its margins fixed (Fisher's noncentral
-hypergeometric distribution), for many tables and many odds ratios at once.
+"""How likely a 2x2 table is under an odds ratio, for many tables and many odds ratios at once.
+
+Given all margins of a table, its one free number has Fisher's noncentral hypergeometric distribution:
 
     P(k | w) = C(n_c, k) C(n_b, K - k) w^k / Z(w),    Z(w) = sum_j C(n_c, j) C(n_b, K - j) w^j
 
@@ -47,7 +48,8 @@ def log_likelihood_ratios(
     """Return ln P(k | w) - ln P(k | 1) for each of n tables (rows) and m odds ratios (columns).
 
     A table without events, with nothing but events, or with an empty arm says nothing: its row is exactly 0.
-    The counts are arrays of n whole numbers, events at most the totals (not checked); odds ratios are positive.
+    The counts are arrays of n whole numbers, events at most the totals (not checked); odds ratios are
+    positive.
     """
     tables = _columns(candidate_total, candidate_events, control_total, control_events)
     log_w = np.log(np.asarray(odds_ratios, dtype=np.float64))
@@ -122,8 +124,10 @@ def _long_sums(table: Ints, log_w: Floats) -> Floats:
 
 
 def _log_coefficients(j: Floats, n_c: float, n_b: float, all_events: float) -> Floats:
-    """Return ln C(n_c, j) C(n_b, K - j), up to a constant, in Loader's deviance form ("Fast and accurate
-    computation of binomial probabilities", 2000): small where the likelihood is large, so little cancels.
+    """Return ln C(n_c, j) C(n_b, K - j), up to a constant, as deviances.
+
+    Loader, "Fast and accurate computation of binomial probabilities" (2000): they are small where the
+    likelihood is large, so little cancels.
     """
     n = n_c + n_b
     cells = (

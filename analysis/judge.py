@@ -9,8 +9,8 @@ looks and under any change of weights, a harmless candidate is called Harmful wi
 `false_rollback`, all metrics together; a candidate beyond the margin of a metric is called Safe with
 probability at most `false_promote`.
 
-Evidence does not depend on how intervals are cut into looks, nor on which runs advance together: the result is
-the same bit for bit.
+Evidence does not depend on how intervals are cut into looks, nor on which runs advance together: the result
+is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -82,12 +82,9 @@ def _advance_looks(looks: Sequence[_Look]) -> list[Evidence]:
             groups.setdefault(metric.layout, []).append((run, m))
     metrics: list[list[MetricEvidence]] = [list(look.evidence.metrics) for look in looks]
     for layout, places in groups.items():
-        lanes = [
-            (looks[run], looks[run].design.metrics[position], metrics[run][position])
-            for run, position in places
-        ]
-        for (run, position), metric in zip(places, _advance_metrics(layout, lanes), strict=True):
-            metrics[run][position] = metric
+        lanes = [(looks[run], looks[run].design.metrics[m], metrics[run][m]) for run, m in places]
+        for (run, m), advanced in zip(places, _advance_metrics(layout, lanes), strict=True):
+            metrics[run][m] = advanced
     splits = _advance_splits(looks)
     return [_assemble(*parts) for parts in zip(looks, metrics, splits, strict=True)]
 
@@ -95,7 +92,7 @@ def _advance_looks(looks: Sequence[_Look]) -> list[Evidence]:
 def _advance_metrics(
     layout: Layout, lanes: Sequence[tuple[_Look, MetricDesign, MetricEvidence]]
 ) -> Iterable[MetricEvidence]:
-    """Return the evidence of metrics of one layout after one interval each; every step is one array operation."""
+    """Return the evidence of metrics of one layout after one interval each, as arrays over all of them."""
     tables = [look.interval.tables.get(metric.name) for look, metric, _ in lanes]
     counts = _stack_counts(layout, tables)
     phi = np.array([metric.dispersion for _, metric, _ in lanes])[:, None, None]
@@ -131,7 +128,7 @@ def _advance_metrics(
 
 
 def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
-    """Return (tables, 2, 1 + lanes): control and candidate; requests, then events. No table counts as zeros."""
+    """Return (tables, 2, 1 + lanes): per arm its requests, then events. No table counts as zeros."""
     nothing = (0,) * (2 * layout.lanes + 2)
     rows = [
         nothing if t is None else (t.control.total, *t.control.events, t.candidate.total, *t.candidate.events)

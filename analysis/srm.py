@@ -15,8 +15,8 @@ The tilts are spread evenly over ln |ln theta|, from 0.005 to ln 100: fine where
 concentration 10000 has its mass (standard deviation of the log-odds 0.02 at an even split, 0.05 at 5 %) and
 reaching far enough for a weight that was never applied.
 
-**With constant weights** the Dirichlet form of Lindon & Malek (2022, arXiv 2011.03567), as in Optimizely's and
-GrowthBook's sequential SRM tests, is given too.
+**With constant weights** the Dirichlet form of Lindon & Malek (2022, arXiv 2011.03567), as in Optimizely's
+and GrowthBook's sequential SRM tests, is given too.
 
 Both assume that each request is routed on its own, as Envoy does. Sticky sessions, and clients that retry on
 the version that failed, route several at once: mismatch is then claimed too often.
@@ -45,8 +45,8 @@ LOG_TILTS.flags.writeable = False
 def log_increments(control: Floats, candidate: Floats, share: Floats) -> Floats:
     """Return, per interval (rows) and tilt (columns), ln of the factor of the martingale.
 
-    `control` and `candidate` are numbers of requests, `share` the intended share of the candidate. At a share of
-    0 or 1 nothing is split, and the row is 0.
+    `control` and `candidate` are numbers of requests, `share` the intended share of the candidate. At a share
+    of 0 or 1 nothing is split, and the row is 0.
     """
     rho = share[:, None]
     split = (rho > 0) & (rho < 1)
@@ -63,7 +63,7 @@ def log_evidence(log_likelihood: Floats) -> Floats:
 def dirichlet_multinomial_log_bayes_factor(
     counts: Sequence[int], shares: Sequence[float], concentration: float = 10_000
 ) -> float:
-    """Return ln of the Bayes factor against "the counts follow the shares", for constant shares that sum to 1.
+    """Return ln of the Bayes factor against "the counts follow the shares", for constant shares.
 
     Dirichlet(concentration * shares) mixture over the multinomial null, a martingale in the counts; Lindon &
     Malek (2022), section 3. Raises ValueError unless there is one positive share per count and they sum to 1.

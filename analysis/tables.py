@@ -1,4 +1,4 @@
-"""Counts of one interval as frozen values that add up: two arms, the requests of each and the events among them.
+"""Counts of one interval as frozen values that add up: requests of two arms, and the events among them.
 
 A proportion has one kind of event; a histogram has one per judged edge (requests slower than the edge).
 """

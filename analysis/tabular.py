@@ -31,7 +31,7 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CountTable:
-    """Counts per interval and edge: `counts[t, e]` has n_b, k_b, n_c and k_c. Without edges there is one lane."""
+    """Counts per interval and edge: `counts[t, e]` has n_b, k_b, n_c, k_c. Without edges e is 0."""
 
     intervals: tuple[int, ...]
     edges: tuple[float, ...]
@@ -42,8 +42,8 @@ class CountTable:
 class Settings:
     """How a table is judged. Raises ValueError when the settings contradict each other.
 
-    `odds_ratios` None: the loop's defaults above the null. They lie all above the null (harm is looked for) or
-    all below (safety is looked for). `planned_looks` None: as many as there are intervals.
+    `odds_ratios` None: the loop's defaults above the null. They lie all above the null (harm is looked for)
+    or all below (safety is looked for). `planned_looks` None: as many as there are intervals.
     """
 
     alpha: float = 0.05
@@ -79,8 +79,8 @@ class Settings:
 class TableVerdict:
     """What a table says: the e-values after every interval, and the effect over all of them.
 
-    With edges, `odds_ratio`, `confidence_sequence` and the events are those of `worst_edge`, the edge with most
-    evidence for the alternatives; `edges` has them all.
+    With edges, `odds_ratio`, `confidence_sequence` and the events are those of `worst_edge`, the edge with
+    most evidence for the alternatives; `edges` has them all.
     """
 
     verdict: str
@@ -125,7 +125,11 @@ class TableVerdict:
         ]
         edge = "" if self.worst_edge is None else f"above {self.worst_edge:g}: "
         size = effect(self.odds_ratio, self.confidence_sequence, 1 - self.assumed["alpha"])
-        reached = "never crossed" if self.crossed_at is None else f"crossed in interval {self.intervals[self.crossed_at]}"
+        reached = (
+            "never crossed"
+            if self.crossed_at is None
+            else f"crossed in interval {self.intervals[self.crossed_at]}"
+        )
         peak = e_value(max(self.log_e_values))
         return (
             f"{self.verdict}: {edge}{rates[0]} against {rates[1]} ({size}); e-value against "
@@ -139,15 +143,15 @@ def parse(text: str) -> CountTable:
     try:
         header = [name.strip() for name in next(reader, [])]
         latency = _check_header(header)
-        rows = {}
+        rows: dict[tuple[int, float], list[int]] = {}
         for cells in reader:
             if not cells:
                 continue
-            key, counts = _row(header, cells, reader.line_num)
+            key, values = _row(header, cells, reader.line_num)
             if key in rows:
                 words = f"interval {key[0]}" + (f" with edge {key[1]:g}" if latency else "")
                 raise TableError(f"row {reader.line_num}: {words} is there twice")
-            rows[key] = counts
+            rows[key] = values
     except csv.Error as error:
         raise TableError(f"row {reader.line_num}: {error}") from error
     intervals = sorted({interval for interval, _ in rows})
@@ -163,7 +167,9 @@ def _check_header(header: list[str]) -> bool:
     """Return whether the header has the column `edge`. Raises TableError when it is another one."""
     if sorted(header) not in (sorted(_COLUMNS), sorted((*_COLUMNS, "edge"))):
         found = f"found {','.join(header)[:200]!r}" if header else "found nothing"
-        raise TableError(f"row 1: the header must be {','.join(_COLUMNS)}, with edge if there are edges; {found}")
+        raise TableError(
+            f"row 1: the header must be {','.join(_COLUMNS)}, with edge if there are edges; {found}"
+        )
     return "edge" in header
 
 

@@ -44,11 +44,12 @@ class ArmSummary:
 class MetricVerdict:
     """One metric. E-values are cut off at 1e300.
 
-    `e_harm` is against "no worse than tolerated", `e_harm_max` its largest value so far, `e_share` its part of
-    the run's (u E), and `bound_harm` what it alone has to reach. `e_safe` is against "worse than the margin"
-    (None without a margin or without an edge that tells), with `bound_safe`. `odds_ratio` and `interval` (None:
-    undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most evidence of harm.
-    `proven_margin` is, for a histogram, the margin that its edges can show; at least the one asked for.
+    `e_harm` is against "no worse than tolerated", `e_harm_max` its largest value so far, `e_share` its part
+    of the run's (u E), and `bound_harm` what it alone has to reach. `e_safe` is against "worse than the
+    margin" (None without a margin or without an edge that tells), with `bound_safe`. `odds_ratio` and
+    `interval` (None: undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most
+    evidence of harm. `proven_margin` is, for a histogram, the margin that its edges can show; at least the
+    one asked for.
     """
 
     name: str
@@ -96,7 +97,7 @@ class SplitVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
-    """A run: `blame` is the metric that showed most of a proven harm; `sentence` is the first of `reasons`."""
+    """A run. `blame` is the metric that showed most of a proven harm, `sentence` the first of `reasons`."""
 
     kind: Kind
     blame: str | None

@@ -36,14 +36,16 @@ def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, 
         return f"{metric.name}: too few samples: {fewest} of {design.min_samples}"
     seen = f"{percent(found.candidate.rate)} against {percent(found.control.rate)}"
     size = effect(found.odds_ratio, found.interval, 1 - design.false_rollback)
-    return f"{_subject(metric, found)} {seen} ({size}): {_claim(metric, found, run_peak, 1 / design.false_rollback)}"
+    claim = _claim(metric, found, run_peak, 1 / design.false_rollback)
+    return f"{_subject(metric, found)} {seen} ({size}): {claim}"
 
 
 def split_sentence(srm: SplitVerdict) -> str:
     """Return the verdict on the split of the traffic."""
     return (
-        f"the candidate had {percent(srm.observed)} of {srm.requests} requests instead of {percent(srm.intended)}: "
-        f"the split is not the intended one, e = {srm.e_max:.3g} over bound {srm.bound:.4g}"
+        f"the candidate had {percent(srm.observed)} of {srm.requests} requests instead of "
+        f"{percent(srm.intended)}: the split is not the intended one, "
+        f"e = {srm.e_max:.3g} over bound {srm.bound:.4g}"
     )
 
 
@@ -62,15 +64,17 @@ def _claim(metric: MetricDesign, found: MetricVerdict, run_peak: float, run_boun
         beyond = f" beyond the tolerance of {percent(metric.tolerance)}" if metric.tolerance else ""
         alone = found.e_harm_max >= found.bound_harm
         e, bound = (found.e_harm_max, found.bound_harm) if alone else (run_peak, run_bound)
-        return f"harm{beyond} is proven, e = {e:.3g} over bound {bound:.4g}{'' if alone else ' with the other metrics'}"
+        company = "" if alone else " with the other metrics"
+        return f"harm{beyond} is proven, e = {e:.3g} over bound {bound:.4g}{company}"
+    margin, needed = _margin(metric, found), f"{found.bound_safe:.4g}"
     if found.kind == "Safe":
-        return f"not worse than {_margin(metric, found)}, e = {found.e_safe:.3g} over bound {found.bound_safe:.4g}"
+        return f"not worse than {margin}, e = {found.e_safe:.3g} over bound {needed}"
     harm = f"harm is not proven, e = {found.e_harm:.3g} of {found.bound_harm:.4g}"
     if metric.margin is None:
         return harm
     if found.e_safe is None:
         return f"{harm}; no edge tells of the margin of {percent(metric.margin)}"
-    return f"{harm}; nor is the margin of {_margin(metric, found)}, e = {found.e_safe:.3g} of {found.bound_safe:.4g}"
+    return f"{harm}; nor is the margin of {margin}, e = {found.e_safe:.3g} of {needed}"
 
 
 def _margin(metric: MetricDesign, found: MetricVerdict) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from analysis.tabular import CountTable, Settings
+    from pathlib import Path
+
+    from analysis.tabular import CountTable
 
 
 class Format(StrEnum):
@@ -31,26 +32,30 @@ def judge(
     null_odds_ratio: Annotated[float, typer.Option(help="Odds ratio that is still tolerated.")] = 1.0,
     odds_ratios: Annotated[
         str | None,
-        typer.Option(help="Alternatives, as 1.5,2,3: all above the null for harm, or all below it for safety."),
+        typer.Option(
+            help="Alternatives, as 1.5,2,3: all above the null for harm, or all below it for safety."
+        ),
     ] = None,
-    dispersion: Annotated[float, typer.Option(help="Clustering of events, by which evidence is divided.")] = 1.0,
+    dispersion: Annotated[
+        float, typer.Option(help="Clustering of events, by which evidence is divided.")
+    ] = 1.0,
     restart: Annotated[
         bool, typer.Option(help="Spend half of the bet on a regression that begins later.")
     ] = True,
     planned_looks: Annotated[
         int | None, typer.Option(help="Intervals that were planned; without it, those in the table.")
     ] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="For people, or a line of JSON per file.")] = (
-        Format.TEXT
-    ),
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="For people, or a line of JSON per file.")
+    ] = (Format.TEXT),
 ) -> None:
-    """Judge tables of counts: is the candidate worse than the control?
+    """Judge tables of counts: is the candidate worse than the control.
 
     Each FILE is CSV with the header interval,control_total,control_events,candidate_total,candidate_events
     and, for latencies, edge: requests slower than it are the events. Exit status 2: a file or an option is
     wrong, and nothing is judged.
     """
-    from analysis.tabular import Settings, judge_table  # noqa: PLC0415 - numpy only when it is needed
+    from analysis.tabular import Settings, judge_table
 
     try:
         settings = Settings(alpha, null_odds_ratio, _ratios(odds_ratios), dispersion, restart, planned_looks)
@@ -77,7 +82,7 @@ def _ratios(text: str | None) -> tuple[float, ...] | None:
 
 def _read(file: Path) -> CountTable:
     """Return the table in a file. Raises ValueError, with the file's name and one line of words."""
-    from analysis.tabular import TableError, parse  # noqa: PLC0415
+    from analysis.tabular import TableError, parse
 
     try:
         return parse(file.read_text(encoding="utf-8-sig"))
