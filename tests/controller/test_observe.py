@@ -1,0 +1,211 @@
+"""Readings become each rollout's intervals: whose series they are, what is an event, where there is no data.
+
+How increases are counted (resets, births, vanished processes) is tested with `analysis.counters`; here it is
+only seen to be used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from analysis.tables import Arm, Table
+from controller.observe import ArmKey, Target, index_readings, intervals_for
+from controller.ports import Reading, Series
+from policies import catalog
+
+ERRORS, LATENCY, SHARE = "istio-error-rate", "istio-latency", "istio-request-share"
+TARGET = Target(
+    control=ArmKey("ml", "ranker", "v1"),
+    candidate=ArmKey("ml", "ranker", "v2"),
+    metrics={"errors": ERRORS},
+    edges={},
+    intended=0.05,
+)
+
+
+def series(version: str, points: dict[int, float], **labels: str) -> Series:
+    """A series of ranker in namespace ml, counted by one Envoy."""
+    return Series(
+        {
+            "destination_service_namespace": "ml",
+            "destination_service_name": "ranker",
+            "destination_version": version,
+            "instance": "envoy:1",
+            "request_protocol": "http",
+            "response_code": "200",
+            **labels,
+        },
+        tuple(points.items()),
+    )
+
+
+def observe(readings: dict[str, list[Series]], target: Target = TARGET, start: int = 100, end: int = 110):
+    templates = catalog.templates()
+    index = index_readings(templates, {name: Reading(tuple(items)) for name, items in readings.items()})
+    return intervals_for(target, index, start, end, 10)
+
+
+def errors_table(*items: Series, **options) -> Table | None:
+    (interval,) = observe({ERRORS: list(items)}, **options)
+    return interval.tables["errors"]
+
+
+BASE = [series("v1", {100: 1000, 110: 1095}), series("v2", {100: 50, 110: 55})]
+
+
+def test_requests_and_events_of_each_version_are_counted():
+    failed = series("v2", {100: 3, 110: 5}, response_code="503")
+    assert errors_table(*BASE, failed) == Table(110, Arm(95, (0,)), Arm(7, (2,)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "event"),
+    [
+        ({"response_code": "500"}, True),
+        ({"response_code": "504"}, True),
+        ({"response_code": "404"}, False),
+        ({"response_code": "0"}, False),
+        ({"response_code": "5000"}, False),
+        ({"request_protocol": "grpc", "grpc_response_status": "14"}, True),
+        ({"request_protocol": "grpc", "grpc_response_status": "0"}, False),
+        ({"request_protocol": "grpc", "grpc_response_status": "5"}, False),
+        ({"request_protocol": "grpc", "grpc_response_status": "", "response_code": "503"}, True),
+        ({"request_protocol": "http", "grpc_response_status": "14"}, False),
+    ],
+)
+def test_the_template_says_which_requests_are_events(labels, event):
+    table = errors_table(*BASE, series("v2", {100: 0, 110: 2}, **labels))
+    assert table.candidate == Arm(7, (2 * event,))
+
+
+@pytest.mark.parametrize(
+    ("label", "asked"),
+    [
+        *product(
+            ["ranker", "ranker.ml.svc.cluster.local", "RANKER.ml.svc.cluster.local"],
+            ["ranker", "ranker.ml.svc.cluster.local", "ranker.ml.svc"],
+        )
+    ],
+)
+def test_a_service_is_known_by_its_short_and_its_full_name(label, asked):
+    target = replace(
+        TARGET,
+        control=replace(TARGET.control, service=asked),
+        candidate=replace(TARGET.candidate, service=asked),
+    )
+    named = [replace(item, labels={**item.labels, "destination_service_name": label}) for item in BASE]
+    assert errors_table(*named, target=target) == Table(110, Arm(95, (0,)), Arm(5, (0,)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"destination_service_namespace": "other"},
+        {"destination_service_name": "retriever"},
+        {"destination_version": "v3"},
+    ],
+)
+def test_series_of_others_are_not_counted(other):
+    foreign = series("v2", {100: 0, 110: 1000})
+    foreign = replace(foreign, labels={**foreign.labels, **other})
+    assert errors_table(*BASE, foreign) == Table(110, Arm(95, (0,)), Arm(5, (0,)))
+
+
+def test_versions_that_are_services_of_their_own_need_no_version():
+    target = replace(TARGET, control=ArmKey("ml", "old", None), candidate=ArmKey("ml", "new", None))
+    items = [
+        series(version, {100: 0, 110: count}, destination_service_name=host)
+        for host, version, count in (("old", "v1", 10), ("old", "", 5), ("new", "v7", 3))
+    ]
+    assert errors_table(*items, target=target) == Table(110, Arm(15, (0,)), Arm(3, (0,)))
+
+
+def test_a_histogram_counts_requests_above_each_edge():
+    def buckets(version: str, counts: dict[str, int]) -> list[Series]:
+        return [series(version, {100: 0, 110: count}, le=le) for le, count in counts.items()]
+
+    target = replace(TARGET, metrics={"slow": LATENCY}, edges={"slow": (100.0, 1000.0)})
+    items = buckets("v1", {"100": 90, "1000.0": 99, "+Inf": 100})
+    items += buckets("v2", {"100": 5, "1000.0": 6, "+Inf": 10})
+    (interval,) = observe({LATENCY: items}, target)
+    assert interval.tables["slow"] == Table(110, Arm(100, (10, 1)), Arm(10, (5, 4)))
+
+
+def test_an_edge_without_a_bucket_makes_the_interval_inconsistent():
+    target = replace(TARGET, metrics={"slow": LATENCY}, edges={"slow": (42.0,)})
+    items = [series(version, {100: 0, 110: 1}, le="+Inf") for version in ("v1", "v2")]
+    (interval,) = observe({LATENCY: items}, target)
+    assert interval.tables == {"slow": None}
+    assert interval.inconsistent == ("slow: control: no bucket le=42; candidate: no bucket le=42",)
+
+
+def test_the_request_share_is_read_from_its_own_template():
+    (interval,) = observe({ERRORS: BASE, SHARE: BASE})
+    assert (interval.end, interval.intended, interval.requests) == (110, 0.05, (95, 5))
+    assert observe({ERRORS: BASE})[0].requests is None
+
+
+def test_one_reading_serves_intervals_of_different_rollouts():
+    items = [series("v1", {90: 0, 100: 10, 110: 30, 120: 60}), series("v2", {90: 0, 100: 1, 110: 3, 120: 6})]
+    found = observe({ERRORS: items}, start=90, end=120)
+    assert [(each.end, each.tables["errors"].control.total) for each in found] == [
+        (100, 10),
+        (110, 20),
+        (120, 30),
+    ]
+    assert observe({ERRORS: items}, start=100, end=110) == [found[1]]
+    assert observe({ERRORS: items}, start=110, end=110) == []
+
+
+def test_the_first_error_counts_although_it_makes_its_series():
+    assert errors_table(*BASE, series("v2", {110: 1}, response_code="500")).candidate == Arm(6, (1,))
+
+
+def test_a_reset_counts_from_zero():
+    assert errors_table(BASE[0], series("v2", {100: 1000, 110: 7})).candidate == Arm(7, (0,))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [series("v1", {100: 5}), series("v2", {100: 5})],
+        [series("v1", {110: 5}), series("v2", {110: 5})],
+        [series("v3", {100: 5, 110: 9})],
+        [series("v1", {100: 5, 105: 5}), series("v1", {105: 1, 110: 5}, instance="envoy:2")],
+    ],
+    ids=["nothing", "no end", "no start", "only others", "a hole"],
+)
+def test_an_interval_without_samples_has_no_data(items):
+    assert errors_table(*items) is None
+
+
+def test_a_gap_in_the_middle_costs_the_intervals_around_it_only():
+    items = [series("v1", {90: 0, 110: 20, 120: 30}), series("v2", {90: 0, 110: 2, 120: 3})]
+    tables = [each.tables["errors"] for each in observe({ERRORS: items}, start=90, end=120)]
+    assert tables == [None, None, Table(120, Arm(10, (0,)), Arm(1, (0,)))]
+
+
+def test_a_version_without_traffic_yet_counts_zero_beside_one_with():
+    assert errors_table(BASE[0]) == Table(110, Arm(95, (0,)), Arm(0, (0,)))
+
+
+def test_a_metric_that_was_not_read_has_no_data():
+    (interval,) = observe({SHARE: BASE})
+    assert interval.tables == {"errors": None}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 51.5])
+def test_a_value_that_is_no_count_makes_the_interval_inconsistent(value):
+    (interval,) = observe({ERRORS: [BASE[0], series("v2", {100: 50, 110: value})]})
+    assert interval.tables == {"errors": None}
+    assert interval.inconsistent[0].startswith("errors: candidate: a counter is")
+
+
+def test_an_inconsistent_series_concerns_its_own_rollout_only():
+    foreign = series("v2", {100: 0, 110: math.nan}, destination_service_name="retriever")
+    assert observe({ERRORS: [*BASE, foreign]}) == observe({ERRORS: BASE})
