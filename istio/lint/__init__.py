@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from istio.lint.cross import lint_all
 from istio.lint.one import lint_object
 
-__all__ = ["lint_object"]
+__all__ = ["lint_all", "lint_object"]

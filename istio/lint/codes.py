@@ -38,6 +38,7 @@ _SHARED: Final = {
     "PSx13": Code("error", "invalid subset name"),
     "PSx14": Code("error", "invalid IP address or subnet"),
     "PSx15": Code("warning", "selector without labels"),
+    "PSx16": Code("warning", "field without a value"),
 }
 
 _VIRTUAL_SERVICE: Final = {
@@ -120,8 +121,8 @@ _BETWEEN: Final = {
     "PS404": Code("error", "destination that the policy does not name"),
     "PS405": Code("error", "subset without DestinationRule"),
     "PS406": Code("error", "subset that the DestinationRule does not define"),
-    "PS407": Code("error", "subset that selects no endpoint"),
-    "PS408": Code("warning", "subset whose endpoints are not among the files"),
+    "PS407": Code("error", "variant without an endpoint"),
+    "PS408": Code("warning", "variant whose endpoints are not among the files"),
     "PS409": Code("warning", "weights that Penstock will set"),
     "PS410": Code("warning", "object given twice"),
 }

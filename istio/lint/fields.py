@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from istio.lint.schema import Base64, Flag, Items, Message, Nullable, Number, Span, Table, Text
+from istio.lint.schema import Base64, Flag, Items, Message, Number, Span, Table, Text
 
 _TEXT: Final = Text()
 _TEXTS: Final = Items(_TEXT)
@@ -59,7 +59,7 @@ _CORS: Final = Message(
         "allowMethods": _TEXTS,
         "allowHeaders": _TEXTS,
         "exposeHeaders": _TEXTS,
-        "allowCredentials": Nullable(Flag()),
+        "allowCredentials": Flag(),
         "maxAge": Span(),
         "unmatchedPreflights": Text(among=("UNSPECIFIED", "FORWARD", "IGNORE")),
     }
@@ -87,8 +87,8 @@ _RETRIES: Final = Message(
         "attempts": _INT32,
         "perTryTimeout": Span(),
         "retryOn": _TEXT,
-        "retryRemoteLocalities": Nullable(Flag()),
-        "retryIgnorePreviousHosts": Nullable(Flag()),
+        "retryRemoteLocalities": Flag(),
+        "retryIgnorePreviousHosts": Flag(),
         "backoff": Span(),
     }
 )
@@ -115,8 +115,8 @@ _HTTP_ROUTE: Final = Message(
             Message({"destination": _DESTINATION, "percentage": _PERCENT}, required=("destination",))
         ),
         "mirrorPercentage": _PERCENT,
-        "mirrorPercent": Nullable(_UINT32),
-        "mirror_percent": Nullable(_UINT32),
+        "mirrorPercent": _UINT32,
+        "mirror_percent": _UINT32,
         "corsPolicy": _CORS,
         "headers": _HEADERS,
     }
@@ -210,14 +210,14 @@ _LOCALITY: Final = Message(
         "distribute": Items(Message({"from": _TEXT, "to": Table(_UINT32)})),
         "failover": Items(Message({"from": _TEXT, "to": _TEXT})),
         "failoverPriority": _TEXTS,
-        "enabled": Nullable(Flag()),
+        "enabled": Flag(),
     }
 )
 _WARMUP: Final = Message(
     {
         "duration": Span(),
-        "minimumPercent": Nullable(Number(0, 100, whole=False)),
-        "aggression": Nullable(Number(0, math.inf, whole=False)),
+        "minimumPercent": Number(0, 100, whole=False),
+        "aggression": Number(0, math.inf, whole=False),
     },
     required=("duration",),
 )
@@ -237,10 +237,10 @@ _BALANCER: Final = Message(
 _OUTLIER: Final = Message(
     {
         "baseEjectionTime": Span(),
-        "consecutive5xxErrors": Nullable(_UINT32),
+        "consecutive5xxErrors": _UINT32,
         "consecutiveErrors": _INT32,
-        "consecutiveGatewayErrors": Nullable(_UINT32),
-        "consecutiveLocalOriginFailures": Nullable(_UINT32),
+        "consecutiveGatewayErrors": _UINT32,
+        "consecutiveLocalOriginFailures": _UINT32,
         "interval": Span(),
         "maxEjectionPercent": _INT32,
         "minHealthPercent": _INT32,
@@ -254,7 +254,7 @@ _TLS: Final = Message(
         "caCrl": _TEXT,
         "clientCertificate": _TEXT,
         "credentialName": _TEXT,
-        "insecureSkipVerify": Nullable(Flag()),
+        "insecureSkipVerify": Flag(),
         "privateKey": _TEXT,
         "sni": _TEXT,
         "subjectAltNames": _TEXTS,
@@ -271,9 +271,7 @@ _TRAFFIC_POLICY: Final = Message(
         **_PER_PORT,
         "portLevelSettings": Items(Message({"port": _PORT, **_PER_PORT}), most=4096),
         "proxyProtocol": Message({"version": Text(among=("V1", "V2"))}),
-        "retryBudget": Message(
-            {"minRetryConcurrency": _UINT32, "percent": Nullable(Number(0, 100, whole=False))}
-        ),
+        "retryBudget": Message({"minRetryConcurrency": _UINT32, "percent": Number(0, 100, whole=False)}),
         "tunnel": Message(
             {"protocol": _TEXT, "targetHost": _TEXT, "targetPort": _UINT32},
             required=("targetHost", "targetPort"),

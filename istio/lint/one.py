@@ -14,6 +14,7 @@ from istio.lint.serviceentry import check_service_entry
 from istio.lint.shared import check_labels
 from istio.lint.virtualservice import check_virtual_service
 from policies.documents import child
+from policies.shape import without_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,19 +72,19 @@ def name_of(obj: Object) -> str:
 def lint_object(obj: Object) -> list[Finding]:
     """Return everything that the API server and istiod say of one object, and our own warnings.
 
-    Kinds other than VirtualService, DestinationRule and ServiceEntry have no findings. Where a value has the
-    wrong type, istiod's rules are not tried. Places in files are the caller's to add.
+    Kinds other than VirtualService, DestinationRule and ServiceEntry have no findings. Fields that are null
+    count as absent, since the API server drops them. Where a value has the wrong type, istiod's rules are not
+    tried. Places in files are the caller's to add.
     """
     if obj.get("kind") not in KINDS:
         return []
     digit, subject = KINDS[obj["kind"]], name_of(obj)
-    return [
-        replace(finding, code=finding.code.replace("x", digit), object=subject) for finding in _check(obj)
-    ]
+    findings = [*_check({"spec": {}} | without_nulls(obj)), *_check_nulls(obj.get("spec"), "spec")]
+    return [replace(finding, code=finding.code.replace("x", digit), object=subject) for finding in findings]
 
 
 def _check(obj: Object) -> Iterator[Finding]:
-    kind, spec = obj["kind"], obj.get("spec", {})
+    kind, spec = obj["kind"], obj["spec"]
     envelope: dict[str, Type] = {
         "apiVersion": Text(),
         "kind": Text(),
@@ -91,7 +92,7 @@ def _check(obj: Object) -> Iterator[Finding]:
         "spec": SPECS[kind],
         "status": _ANY,
     }
-    schema = list(Message(envelope, required=("apiVersion", "metadata")).check({"spec": {}} | obj, ""))
+    schema = list(Message(envelope, required=("apiVersion", "metadata")).check(obj, ""))
     yield from schema
     if any(finding.code == "PSx02" for finding in schema):
         return
@@ -124,3 +125,16 @@ def _check_metadata(obj: Object) -> Iterator[Finding]:
     for annotation in _REFUSED:
         if annotation in metadata.get("annotations", {}):
             yield problem("PSx10", child("metadata.annotations", annotation), "this may not be set by users")
+
+
+def _check_nulls(value: Any, path: str) -> Iterator[Finding]:
+    """Warn of every field that was left without a value: a condition, say, that would match everything."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if item is None:
+                yield problem("PSx16", child(path, str(name)), "has no value and is taken as absent")
+            else:
+                yield from _check_nulls(item, child(path, str(name)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _check_nulls(item, child(path, index))

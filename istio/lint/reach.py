@@ -28,7 +28,6 @@ def check_reach(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding
     catch_all = False
     for index, route in enumerate(routes):
         spot, matches = child(path, index), route.get("match", [])
-        repeated = [_key(match) in taken for match in matches]
         if catch_all:
             reason = (
                 "route without matches defined before"
@@ -38,14 +37,15 @@ def check_reach(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding
             yield _unused(spot, _name(route, index), reason)
             continue
         catch_all = not matches
+        fresh = catch_all
         for number, match in enumerate(matches):
-            earlier = taken.setdefault(_key(match), index)
-            if earlier != index or repeated[number]:
-                yield _taken(
-                    child(child(spot, "match"), number),
-                    f"duplicate match in rule {_name(routes[earlier], earlier)}",
-                )
-        if matches and all(repeated):
+            earlier = taken.get(_key(match))
+            if earlier is None:
+                taken[_key(match)], fresh = index, True
+            else:
+                reason = f"duplicate match in rule {_name(routes[earlier], earlier)}"
+                yield _taken(child(child(spot, "match"), number), reason)
+        if not fresh:
             yield _unused(spot, _name(route, index), "all matches used by prior rules")
 
 

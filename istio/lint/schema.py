@@ -42,18 +42,6 @@ def _wrong_type(path: str, value: Any, allowed: str) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Nullable:
-    """A type whose value may also be null."""
-
-    of: Type
-
-    def check(self, value: Any, path: str) -> Iterator[Finding]:
-        """Check anything but null."""
-        if value is not None:
-            yield from self.of.check(value, path)
-
-
-@dataclass(frozen=True, slots=True)
 class Flag:
     """True or false."""
 

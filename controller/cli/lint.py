@@ -1,0 +1,141 @@
+"""`penstock lint FILE...`: everything that is wrong with manifests, before anything is applied.
+
+One finding a line on stdout, a summary on stderr. Exit status 0: warnings at most; 1: errors; 2: a file
+cannot be read, and nothing is judged.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from controller.cli.options import fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from policies.findings import Finding
+    from policies.parse import Document, Parsed
+
+STDIN = Path("-")
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("lint")(lint)
+
+
+def lint(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or folders; - is stdin.")],
+    output: Annotated[
+        Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
+    ] = "text",
+) -> None:
+    """Check policies, templates, VirtualServices, DestinationRules and ServiceEntries, and how they fit.
+
+    Exit status 0: nothing worse than warnings; 1: errors; 2: a file cannot be read.
+    """
+    from policies.parse import parse
+
+    sources = [(_name(file), _read(file)) for file in _manifests(files)]
+    parsed = parse(sources)
+    findings = sorted(_findings(parsed), key=_reading_order)
+    faults = sum(finding.severity == "error" for finding in findings)
+    if output == "json":
+        typer.echo(json.dumps({"findings": [_data(finding) for finding in findings]}, indent=2))
+    else:
+        for finding in findings:
+            typer.echo(_line(finding))
+    typer.echo(_summary(faults, len(findings) - faults, len(sources)), err=True)
+    raise typer.Exit(1 if faults else 0)
+
+
+def _findings(parsed: Parsed) -> list[Finding]:
+    """Return what is wrong with the documents, each by itself and together, with places."""
+    from istio.lint import lint_all
+    from policies.rules import check_all
+
+    sound = [document for document in parsed.others if document.sound]
+    policies = [loaded.value for loaded in parsed.policies]
+    documents = {loaded.document.name: loaded.document for loaded in parsed.policies}
+    documents |= {document.name: document for document in sound}
+    return [
+        *parsed.findings,
+        *check_all(parsed.policies, parsed.templates),
+        *(_placed(finding, documents) for finding in lint_all([each.data for each in sound], policies)),
+    ]
+
+
+def _placed(finding: Finding, documents: dict[str, Document]) -> Finding:
+    document = documents.get(finding.object)
+    return finding.at(document.place(finding.path)) if document else finding
+
+
+def _reading_order(finding: Finding) -> tuple[str, int, int, str]:
+    source = finding.source
+    return (source.file, source.line, source.column, finding.code) if source else ("", 0, 0, finding.code)
+
+
+def _manifests(files: Iterable[Path]) -> list[Path]:
+    """Return the files, and for a folder those that `penstock up` would read: no hidden ones."""
+    found: list[Path] = []
+    for file in files:
+        inside = _inside(file) if file.is_dir() else [file]
+        if not inside:
+            fail(f"{file}: there is no .yaml, .yml or .json file in it", 2)
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _name(file: Path) -> str:
+    return "stdin" if file == STDIN else str(file)
+
+
+def _read(file: Path) -> str:
+    try:
+        return (sys.stdin.buffer.read() if file == STDIN else file.read_bytes()).decode()
+    except UnicodeDecodeError:
+        fail(f"{_name(file)}: is not UTF-8 text", 2)
+    except OSError as error:
+        fail(f"{_name(file)}: {error.strerror}", 2)
+
+
+def _line(finding: Finding) -> str:
+    return " ".join(str(finding).split())
+
+
+def _data(finding: Finding) -> dict[str, Any]:
+    source = finding.source
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "object": finding.object,
+        "path": finding.path,
+        "message": finding.message,
+        "found": finding.found,
+        "allowed": finding.allowed,
+        "file": source.file if source else None,
+        "line": source.line if source else None,
+        "column": source.column if source else None,
+    }
+
+
+def _summary(faults: int, warnings: int, files: int) -> str:
+    counts: Sequence[tuple[int, str]] = ((faults, "error"), (warnings, "warning"), (files, "file"))
+    errors, others, read = (f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+    return f"{errors} and {others} in {read}"
