@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import shutil
 import signal
@@ -22,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.stack import Service, Stack
+from demo.stack import DemoError, Service, Stack
 from demo.watch import Watcher
 
 if TYPE_CHECKING:
@@ -93,9 +92,13 @@ async def cancellable(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         return await task
-    return 130
+    except asyncio.CancelledError:
+        return 130
+    except DemoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from controller.cli.render import rollout_tree
+from controller.cli.render import tree
 from controller.view import rollout_view
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Watcher:
             while loop.time() < end and not (found and all(map(_decided, found.values()))):
                 found = await self._rollouts()
                 if self.console.is_terminal:
-                    trees = [rollout_tree(rollout_view(found[name])) for name in self.names]
+                    now = time.time()
+                    trees = [tree(rollout_view(found[name]), now=now) for name in self.names]
                     live.update(Group(*trees), refresh=True)
                 else:
                     self._say_changes(found)
@@ -48,8 +50,8 @@ class Watcher:
         return found
 
     async def _rollouts(self) -> dict[str, dict[str, Any]]:
-        answer = await self._get("/v1/rollouts")
-        by_name = {each["metadata"]["name"]: each for each in answer["items"]}
+        answer = await self._get("/v1/rollouts?objects=true")
+        by_name = {each["name"]: each["object"] for each in answer["items"]}
         return {name: by_name[name] for name in self.names}
 
     async def _get(self, path: str) -> Any:

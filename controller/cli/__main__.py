@@ -1,0 +1,5 @@
+"""`python -m controller.cli`: the same as `penstock`."""
+
+from controller.cli import main
+
+main()
