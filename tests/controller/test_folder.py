@@ -11,7 +11,9 @@ import copy
 import json
 import logging
 import os
+import shutil
 from contextlib import suppress
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -24,8 +26,11 @@ from controller.standalone.folder import Folder
 from controller.standalone.manifests import choose, objects_in
 from controller.standalone.merge import merge
 from controller.standalone.store import LocalStore
+from controller.standalone.validation import validate
+from istio.envoy.translate import Options
 from policies.findings import Finding
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "minimal"
 RANKER = Ref("VirtualService", "ml", "ranker")
 RULE = Ref("DestinationRule", "ml", "ranker")
 
@@ -336,6 +341,26 @@ async def test_a_finding_is_logged_once_until_it_changes(folder, manifests, capl
     (manifests / "x.yaml").unlink()
     await folder.sync()
     assert "good again" in caplog.text
+
+
+async def test_the_example_is_applied_and_a_typo_in_its_policy_refused_by_the_real_rules(manifests, store):
+    shutil.copytree(EXAMPLE, manifests, dirs_exist_ok=True)
+    folder = Folder(manifests, store, lambda parsed: validate(parsed, Options()))
+    result = await folder.sync()
+    assert sorted(ref.kind for ref in result.applied) == [
+        "DestinationRule",
+        "RolloutPolicy",
+        "ServiceEntry",
+        "VirtualService",
+    ]
+    assert folder.findings == []
+    path = manifests / "policy.yaml"
+    path.write_text(path.read_text().replace("subset: v2", "subset: v9"))
+    refused = (await folder.sync()).refused
+    assert "spec.variants[1].subset" in {finding.path for finding in refused}
+    assert {finding.source.file for finding in refused} == {"policy.yaml"}
+    (live,) = await store.list("RolloutPolicy")
+    assert live["spec"]["variants"][1]["subset"] == "v2"
 
 
 def test_every_choice_is_valid_or_what_was():
