@@ -62,9 +62,9 @@ def parse(sources: Iterable[tuple[str, str]]) -> Parsed:
     parsed = Parsed()
     for file, text in sources:
         documents, findings = read(file, text)
-        parsed.findings += findings
         for document in documents:
-            _sort_in(document, parsed)
+            findings += _take(document, parsed)
+        parsed.findings += sorted(findings, key=_reading_order)
     return parsed
 
 
@@ -85,23 +85,23 @@ def _from_object(model: type[M], obj: dict[str, Any]) -> M:
     return value
 
 
-def _sort_in(document: Document, parsed: Parsed) -> None:
+def _take(document: Document, parsed: Parsed) -> list[Finding]:
+    """Put a document where it belongs; return what is wrong with it."""
     group = document.api_version.partition("/")[0]
     if group != API_GROUP and document.kind not in _MODELS:
         parsed.others.append(document)
-        return
+        return []
     findings = list(_unknown_type(document))
     value: BaseModel | None = None
     if not findings:
         value, findings = _typed(_MODELS[document.kind], document.data, document.plain)
         findings += _ignored(document.data, "")
-    parsed.findings += sorted((_placed(finding, document) for finding in findings), key=_reading_order)
-    if errors(findings) or not document.sound:
-        return
-    if isinstance(value, RolloutPolicy):
+    sound = document.sound and not errors(findings)
+    if sound and isinstance(value, RolloutPolicy):
         parsed.policies.append(Loaded(value, document))
-    elif isinstance(value, MetricTemplate):
+    elif sound and isinstance(value, MetricTemplate):
         parsed.templates.append(Loaded(value, document))
+    return [_placed(finding, document) for finding in findings]
 
 
 def _unknown_type(document: Document) -> Iterator[Finding]:

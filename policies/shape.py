@@ -101,7 +101,12 @@ def suggestion(name: str, names: Iterable[str]) -> str | None:
     """Return the name that was probably meant: another spelling of the same words, or a near one."""
     by_key = {re.sub(r"[-_ ]", "", known).lower(): known for known in names}
     wanted = re.sub(r"[-_ ]", "", name).lower()
-    near = [wanted, wanted + "s", wanted.removesuffix("s"), *difflib.get_close_matches(wanted, by_key, n=1)]
+    near = [
+        wanted,
+        wanted + "s",
+        wanted.removesuffix("s"),
+        *difflib.get_close_matches(wanted, by_key, n=1, cutoff=0.7),
+    ]
     return next((by_key[key] for key in near if key in by_key), None)
 
 

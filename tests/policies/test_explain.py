@@ -1,0 +1,71 @@
+"""A policy in words: everything that it decides is said, with its numbers."""
+
+import pytest
+
+from policies import catalog
+from policies.explain import Stage, explain
+from policies.parse import policy_from_object
+from policies.units import Duration
+from tests.support.policies import changed, policy
+
+STEPS = "spec.strategy.canary.steps"
+
+
+def plan(obj):
+    return explain(policy_from_object(obj), catalog.templates())
+
+
+def test_the_plan_says_what_moves_where():
+    first, second, *_ = plan(policy()).sentences
+    assert first == (
+        "ml/ranker shifts requests for ranker from stable (subset v1) to candidate (subset v2) in 2 steps: "
+        "5%, 50%, then 100%."
+    )
+    assert second == "It writes the weights of the only route of VirtualService ranker and nothing else."
+
+
+def test_each_step_starts_after_the_holds_before_it_and_lasts_a_look_at_least():
+    steps = [{"weight": 5, "hold": "1m"}, {"weight": 20, "pause": True}, {"weight": 100, "require": "safe"}]
+    result = plan(changed(policy(), STEPS, steps))
+    assert result.steps == (
+        Stage(1, 5, Duration.parse("1m"), False, "noHarm", Duration(0)),
+        Stage(2, 20, Duration.parse("10s"), True, "noHarm", Duration.parse("1m")),
+        Stage(3, 100, Duration.parse("10s"), False, "safe", Duration.parse("1m10s")),
+    )
+    assert str(result.earliest_promotion) == "1m20s"
+    assert "in 3 steps: 5%, 20%, 100%." in result.sentences[0]
+    assert "After 20% it waits for a person: `penstock promote ranker`." in result.sentences
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("spec.virtualService.routes", ["a", "b", "c"], "routes a, b and c of VirtualService ranker"),
+        ("spec.variants.1", {"name": "new", "host": "ranker-v2"}, "new (host ranker-v2)"),
+        ("spec.metrics.0.name", "errors", "harm is shown by errors;"),
+        ("spec.metrics.0.tolerance", "10%", "harm is shown by istio-error-rate (beyond 10%);"),
+        ("spec.metrics.0.margin", "7.5%", "shown that istio-error-rate is at most 7.5% worse in odds;"),
+        ("spec.decision.falseRollback", "2%", "harmless candidate is at most 2%"),
+        ("spec.decision.falsePromote", "3%", "worse than a margin is at most 3%"),
+        ("spec.decision.minSamples", 7, "have had 7 requests each"),
+        ("spec.decision.interval", "30s", "It looks every 30s"),
+        ("spec.decision.onDeadline", "rollback", "Without a decision after 2h it rolls back."),
+        ("spec.decision.onDeadline", "promote", "promotes, although safety is not shown"),
+        ("spec.decision.onNoData", "rollback", "Without data for 5m it rolls back."),
+        ("spec.decision.onDrift", "adopt", "it goes on with theirs"),
+    ],
+)
+def test_what_the_policy_sets_is_said(path, value, words):
+    assert words in " ".join(plan(changed(policy(), path, value)).sentences)
+
+
+def test_latency_is_said_in_time_and_a_share_is_no_guardrail_of_harm():
+    metrics = [{"template": "istio-latency", "margin": "10%"}, {"template": "istio-request-share"}]
+    words = " ".join(plan(changed(policy(), "spec.metrics", metrics)).sentences)
+    assert "istio-latency is at most 10% worse in time" in words
+    assert "istio-request-share" not in words
+
+
+def test_a_template_that_is_not_given_is_an_error():
+    with pytest.raises(KeyError):
+        explain(policy_from_object(policy()), {})
