@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +50,7 @@ class PrometheusMetrics:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.url = url.rstrip("/")
+        self._name = f"Prometheus at {re.sub('//[^/]*@', '//', self.url)}"  # no password in messages
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="prometheus")
@@ -73,13 +75,11 @@ class PrometheusMetrics:
                 with _Client(self.url, self._timeout, self._max_bytes) as client:
                     return work(client)
             except _BadAnswerError as error:
-                raise UnavailableError(f"Prometheus at {self.url} {error}") from error
+                raise UnavailableError(f"{self._name} {error}") from error
             except (requests.Timeout, ReadTimeoutError) as error:
-                raise UnavailableError(f"Prometheus at {self.url} {_late(self._timeout)}") from error
+                raise UnavailableError(f"{self._name} {_late(self._timeout)}") from error
             except (requests.RequestException, HTTPError, OSError) as error:
-                raise UnavailableError(
-                    f"Prometheus at {self.url} cannot be reached ({_cause(error)})"
-                ) from error
+                raise UnavailableError(f"{self._name} cannot be reached ({_cause(error)})") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
@@ -103,7 +103,9 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         ) as response:
             body = self._body(response, time.monotonic() + self._timeout)
         if response.status_code != requests.codes.ok:
-            raise _BadAnswerError(f"answers {response.status_code} {response.reason}{_told(body)}")
+            raise _BadAnswerError(
+                f"answers {response.status_code} {str(response.reason)[:_SHOWN]}{_told(body)}"
+            )
         return body
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:

@@ -155,6 +155,16 @@ async def test_a_prometheus_that_is_not_there_is_unavailable():
     await metrics.close()
 
 
+async def test_a_password_in_the_address_is_used_and_never_told(fake):
+    metrics = PrometheusMetrics(fake.url.replace("//", "//me:secret@"))
+    fake.status = 401
+    with pytest.raises(UnavailableError, match="answers 401") as caught:
+        await metrics.ready()
+    await metrics.close()
+    assert fake.credentials == "Basic bWU6c2VjcmV0"
+    assert "secret" not in str(caught.value)
+
+
 async def test_only_so_many_questions_are_asked_at_once(fake, metrics):
     fake.delay = 0.05
     await asyncio.gather(*(metrics.read("up", **RANGE) for _ in range(6)))

@@ -38,6 +38,8 @@ class FakePrometheus:
     drip: float = 0.0
     """Seconds between the bytes of the body."""
     asked: list[dict[str, str]] = field(default_factory=list)
+    credentials: str | None = None
+    """The Authorization header of the last question."""
     busiest: int = 0
     """The most questions it had at once."""
     _now: int = 0
@@ -45,6 +47,7 @@ class FakePrometheus:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer as told."""
         self.asked.append({"path": request.path, **request.query})
+        self.credentials = request.headers.get("Authorization")
         self._now += 1
         self.busiest = max(self.busiest, self._now)
         try:
