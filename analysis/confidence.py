@@ -35,6 +35,20 @@ _MIXTURE = math.log(10)
 _OFFSETS = np.concatenate([[0.0], np.geomspace(1e-6, 2 * _REACH, 120)])
 
 
+def _between(likelihood: Floats, x: Floats) -> Floats:
+    """Return Lambda at any x = ln w within the nodes."""
+    position = (x + _REACH) / _STEP
+    cell = np.clip(position.astype(np.int64), 2, NODES.size - 4)
+    powers = np.vander(position - cell, _STENCIL.size, increasing=True)
+    around = likelihood[cell[:, None] + _STENCIL]
+    return np.asarray(np.einsum("ij,ij->i", around, powers @ _POLYNOMIALS))
+
+
+_SEARCH = np.linspace(-_REACH, _REACH, 6 * (NODES.size - 1) + 1)
+_SEARCH_WEIGHTS = np.array([_between(unit, _SEARCH) for unit in np.eye(NODES.size)]).T
+"""Where the peak is looked for, and how Lambda there follows from Lambda at the nodes."""
+
+
 def mantel_haenszel(numerator: float, denominator: float) -> float | None:
     """Return the Mantel-Haenszel odds ratio from its two sums over intervals, or None when it is undefined.
 
@@ -64,23 +78,14 @@ def confidence_bounds(likelihood: Floats, alpha: float) -> tuple[float, float | 
     return (0.0 if low is None else math.exp(low)), (None if high is None else math.exp(high))
 
 
-def _between(likelihood: Floats, x: Floats) -> Floats:
-    """Return Lambda at any x = ln w within the nodes."""
-    position = (x + _REACH) / _STEP
-    cell = np.clip(position.astype(np.int64), 2, NODES.size - 4)
-    weights = np.vander(position - cell, _STENCIL.size, increasing=True) @ _POLYNOMIALS
-    return np.asarray((likelihood[cell[:, None] + _STENCIL] * weights).sum(axis=1))
-
-
 def _peak(likelihood: Floats) -> float:
     """Return about where Lambda is largest: the vertex of a parabola through the best three points."""
-    grid = np.linspace(-_REACH, _REACH, 6 * (NODES.size - 1) + 1)
-    values = _between(likelihood, grid)
-    best = min(max(int(np.argmax(values)), 1), grid.size - 2)
+    values = _SEARCH_WEIGHTS @ likelihood
+    best = min(max(int(np.argmax(values)), 1), _SEARCH.size - 2)
     before, here, after = values[best - 1 : best + 2]
     bend = before - 2 * here + after
     shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-    return float(grid[best] + min(max(shift, -1.0), 1.0) * (grid[1] - grid[0]))
+    return float(_SEARCH[best] + min(max(shift, -1.0), 1.0) * (_SEARCH[1] - _SEARCH[0]))
 
 
 def _grid(peak: float) -> Floats:

@@ -201,10 +201,16 @@ def _metric_kind(design: Design, evidence: Evidence, position: int, log_e_safe: 
 
 
 def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
-    """Return the edge with most evidence of harm since the start (the only lane of a proportion)."""
+    """Return the edge with most evidence of harm since the start (the only lane of a proportion).
+
+    While there is none at any edge, it is the edge that splits all requests most evenly: it tells most.
+    """
     layout = metric.layout
-    gains = own.likelihood[:, layout.harm] - own.likelihood[:, NODES.size, None]
-    return int(np.argmax(log_mean(gains)))
+    gains = log_mean(own.likelihood[:, layout.harm] - own.likelihood[:, NODES.size, None])
+    if gains.max() > 0:
+        return int(np.argmax(gains))
+    total, *events = own.counts.sum(axis=0).tolist()
+    return min(range(layout.lanes), key=lambda lane: abs(total - 2 * events[lane]))
 
 
 def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
