@@ -50,7 +50,7 @@ def listeners(registry: Registry, where: Listening) -> tuple[list[Json], list[Fi
     findings: list[Finding] = []
     taken: dict[int, int] = {}
     out = []
-    for number in sorted(registry.numbers()):
+    for number in registry.numbers():
         first = taken.setdefault(where.port(number), number)
         problem = _conflict(registry, number)
         if first != number:

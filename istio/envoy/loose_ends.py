@@ -39,7 +39,7 @@ def _without_service(registry: Registry) -> list[Finding]:
 def _ambiguous(registry: Registry) -> list[Finding]:
     """Report short names that several services of one HTTP port share."""
     findings = []
-    for number in sorted(registry.numbers()):
+    for number in registry.numbers():
         services = [service for service, _ in registry.on_port(number, "http")]
         for short, count in sorted(Counter(service.name for service in services).items()):
             if count > 1:

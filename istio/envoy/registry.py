@@ -71,16 +71,13 @@ class Service:
         """The short name, as Istio's metrics call the service."""
         return short_name(self.host)
 
-    def port(self, number: int) -> Port | None:
-        """Return the port with this number."""
-        return next((port for port in self.ports if port.number == number), None)
-
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Everything the translation looks up, by full host name."""
+    """Everything the translation looks up: by full host name, or by service port."""
 
     services: Mapping[str, Service]
+    ports: Mapping[tuple[int, Family], Sequence[tuple[Service, Port]]]
     rules: Mapping[str, Object]
     routes: Mapping[str, Object]
     findings: list[Finding] = field(default_factory=list)
@@ -96,14 +93,13 @@ class Registry:
             (subset for subset in self.policy(host).get("subsets", ()) if subset["name"] == name), None
         )
 
-    def numbers(self) -> set[int]:
-        """Return all service ports."""
-        return {port.number for service in self.services.values() for port in service.ports}
+    def numbers(self) -> list[int]:
+        """Return all service ports in order."""
+        return sorted({number for number, _ in self.ports})
 
-    def on_port(self, number: int, family: Family) -> list[tuple[Service, Port]]:
+    def on_port(self, number: int, family: Family) -> Sequence[tuple[Service, Port]]:
         """Return the services of one family on a port, by host."""
-        found = [(service, service.port(number)) for _, service in sorted(self.services.items())]
-        return [(service, port) for service, port in found if port is not None and port.family == family]
+        return self.ports.get((number, family), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +152,10 @@ def build(objects: Sequence[Object]) -> Registry:
     for obj in sorted(objects, key=_age):
         by_kind[obj["kind"]].append(obj)
     findings: list[Finding] = []
+    services = _services(by_kind["ServiceEntry"], findings)
     return Registry(
-        services=_services(by_kind["ServiceEntry"], findings),
+        services=services,
+        ports=_by_port(services),
         rules=_claim(by_kind["DestinationRule"], findings, "PS505", lambda spec: [spec["host"]]),
         routes=_claim(by_kind["VirtualService"], findings, "PS506", lambda spec: spec["hosts"]),
         findings=findings,
@@ -186,6 +184,14 @@ def _services(entries: Sequence[Object], findings: list[Finding]) -> dict[str, S
     for entry in entries:
         findings += _unresolved(entry)
     return {host: _service(host, entry) for host, entry in owners.items()}
+
+
+def _by_port(services: Mapping[str, Service]) -> dict[tuple[int, Family], list[tuple[Service, Port]]]:
+    index: dict[tuple[int, Family], list[tuple[Service, Port]]] = {}
+    for _, service in sorted(services.items()):
+        for port in service.ports:
+            index.setdefault((port.number, port.family), []).append((service, port))
+    return index
 
 
 def _service(host: str, entry: Object) -> Service:

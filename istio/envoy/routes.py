@@ -39,7 +39,7 @@ _MAX_BODY = 1 << 20
 
 def route_configurations(registry: Registry) -> dict[str, Json]:
     """Return a RouteConfiguration for every HTTP port of the mesh, by its name, the port number."""
-    found = {number: registry.on_port(number, "http") for number in sorted(registry.numbers())}
+    found = {number: registry.on_port(number, "http") for number in registry.numbers()}
     return {str(number): _configuration(number, on, registry) for number, on in found.items() if on}
 
 

@@ -14,15 +14,8 @@ def manifest(kind, name, spec, namespace="ml", **metadata):
 
 
 def entry(host="ranker", ports=((8080, "HTTP"),), endpoints=(), name=None, namespace="ml", **spec):
-    """A ServiceEntry: ports as (number, protocol), endpoints as (port, version)."""
-    listed = [
-        {
-            "address": "127.0.0.1",
-            "ports": {f"p{number}": port for number, _ in ports},
-            "labels": {"version": version},
-        }
-        for port, version in endpoints
-    ]
+    """A ServiceEntry: ports as (number, protocol), endpoints as (port, version) or written out."""
+    listed = [item if isinstance(item, dict) else endpoint(ports, *item) for item in endpoints]
     full = {
         "hosts": [host],
         "ports": [
@@ -33,6 +26,15 @@ def entry(host="ranker", ports=((8080, "HTTP"),), endpoints=(), name=None, names
         **spec,
     }
     return manifest("ServiceEntry", name or host, full, namespace)
+
+
+def endpoint(ports, port, version):
+    """An endpoint on loopback that serves all ports of its service on one of its own."""
+    return {
+        "address": "127.0.0.1",
+        "ports": {f"p{number}": port for number, _ in ports},
+        "labels": {"version": version},
+    }
 
 
 def rule(host="ranker", subsets=("v1", "v2"), name=None, namespace="ml", **spec):

@@ -51,15 +51,9 @@ def test_a_subset_without_endpoints_is_an_empty_cluster():
 
 
 def test_an_endpoint_listens_on_its_own_port_else_the_target_port_else_the_service_s():
-    endpoints = [{"address": "127.0.0.1"}, {"address": "127.0.0.2", "ports": {"p": 7}, "weight": 3}]
-    service = entry(ports=(), endpoints=(), resolution="STATIC")
-    service["spec"] |= {
-        "ports": [
-            {"number": 80, "name": "p", "protocol": "HTTP"},
-            {"number": 81, "name": "q", "protocol": "HTTP", "targetPort": 9},
-        ],
-        "endpoints": endpoints,
-    }
+    endpoints = [{"address": "127.0.0.1"}, {"address": "127.0.0.2", "ports": {"p80": 7}, "weight": 3}]
+    service = entry(ports=((80, "HTTP"), (81, "HTTP")), endpoints=endpoints)
+    service["spec"]["ports"][1]["targetPort"] = 9
     assert ports(cluster(service, port=80)) == [80, 7]
     assert ports(cluster(service, port=81)) == [9, 9]
     second = cluster(service, port=80)["load_assignment"]["endpoints"][0]["lb_endpoints"][1]

@@ -1,6 +1,8 @@
 """Routes as istiod makes them for a sidecar. Expectations are our own, from Istio's documented behaviour."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from istio.envoy.translate import translate
 from policies.findings import errors
@@ -117,6 +119,15 @@ def test_several_destinations_are_weighted_without_a_total():
             {"name": f"outbound|8080|v2|{HOST}", "weight": 10},
         ]
     }
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=5).filter(any))
+def test_each_destination_gets_its_weight_in_order(weights):
+    owner = routes({"route": [to(f"s{index}", weight) for index, weight in enumerate(weights)]})
+    made = translate([SERVICE, owner]).routes["8080"]["virtual_hosts"][0]["routes"][0]["route"]
+    assert [
+        (item["name"].split("|")[2], item["weight"]) for item in made["weighted_clusters"]["clusters"]
+    ] == [(f"s{index}", weight) for index, weight in enumerate(weights) if weight]
 
 
 @pytest.mark.parametrize("second", [0, None])
