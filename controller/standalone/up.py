@@ -31,7 +31,8 @@ from controller.standalone.dataplane import EnvoyDataPlane, UntranslatableError
 from controller.standalone.envoy_server import envoy_binary, envoy_spec
 from controller.standalone.folder import Folder
 from controller.standalone.layout import Layout, read_json, write_json
-from controller.standalone.processes import DataPlaneProcesses
+from controller.standalone.listening import is_free
+from controller.standalone.processes import DataPlaneProcesses, PortTakenError
 from controller.standalone.prometheus_server import prometheus_spec
 from controller.standalone.server import bind, server
 from controller.standalone.store import LocalStore
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("penstock")
 
 API_PORT = 7420
+KEEPER_POLL_SECONDS = 1.0
 SETTLE_SECONDS = 0.5
 """From an interval's end until the scrapes before it can be read; the scraped Envoy is on this machine."""
 
@@ -167,14 +169,35 @@ class _Controller:
         dataplane = EnvoyDataPlane(store, files, options)
         running = await self._processes.status()
         if running is None or "envoy" not in running.children:
-            try:
-                files.initial(await dataplane.translation())
-            except UntranslatableError as error:
-                raise DataPlaneError(f"the stored objects cannot be translated for Envoy: {error}") from error
+            await self._prepare(files, dataplane)
         specs = [envoy_spec(self._layout, bootstrap(admin, str(self._layout.xds)), admin_port=admin)]
         url = self._options.prometheus_url or self._own_prometheus(specs, admin)
         self.adopted = (await self._processes.ensure(specs)).adopted
+        self._run(self._keep_keeper(specs), "keeper")
         return dataplane, url
+
+    async def _prepare(self, files: XdsFiles, dataplane: EnvoyDataPlane) -> None:
+        """Write Envoy's first files and see that its ports are free, since Envoy itself would share them."""
+        try:
+            translation = await dataplane.translation()
+        except UntranslatableError as error:
+            raise DataPlaneError(f"the stored objects cannot be translated for Envoy: {error}") from error
+        for listener in translation.listeners:
+            port = listener["address"]["socket_address"]["port_value"]
+            if not is_free(port):
+                raise PortTakenError(port, "Envoy's traffic; choose another with --publish SERVICE_PORT=PORT")
+        files.initial(translation)
+
+    async def _keep_keeper(self, specs: list[ChildSpec]) -> None:
+        """Start the keeper again, should it be killed; it looks after Envoy and Prometheus by itself."""
+        while True:
+            await asyncio.sleep(KEEPER_POLL_SECONDS)
+            try:
+                if await self._processes.status() is None:
+                    log.warning("the keeper is gone, and Envoy and Prometheus with it: starting them again")
+                    await self._processes.ensure(specs)
+            except DataPlaneError as error:
+                log.warning("%s", error)
 
     def _own_prometheus(self, specs: list[ChildSpec], admin: int) -> str:
         port = self._processes.port("prometheus", "web")
