@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from controller.ports import UnavailableError
-from controller.sqlite import words
+from controller.sqlite import words, write_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +91,9 @@ _DECISIONS = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("decision", _Json, nullable=False),
 )
+
+_LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7465647)"}
+"""How to be the only one until the transaction ends."""
 
 
 class SqlHistory:
@@ -171,16 +174,15 @@ def _connect_args(url: str) -> dict[str, Any]:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+    write_ahead(connection, WAIT_SECONDS)
     # After a power cut the last looks may be gone; they are read from Prometheus again.
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _prepare(connection: sa.Connection, where: str) -> None:
     """Create the tables on first use; refuse those of a newer Penstock."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7465647)"))  # replicas may start together
     if not sa.inspect(connection).has_table(_SCHEMA.name):
+        connection.exec_driver_sql(_LOCK[connection.dialect.name])  # others may start at the same time
         _META.create_all(connection)
         connection.execute(_insert(connection, _SCHEMA).values(version=SCHEMA).on_conflict_do_nothing())
     found = connection.scalar(sa.select(sa.func.max(_SCHEMA.c.version)))

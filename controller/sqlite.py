@@ -1,8 +1,9 @@
-"""What SQLite's errors mean to the person who runs Penstock, in words."""
+"""What the store and the history share as SQLite files: the journal, and errors in words."""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 
 _WORDS = {
     sqlite3.SQLITE_BUSY: "is locked by another process",
@@ -22,3 +23,20 @@ def words(error: sqlite3.Error) -> str:
     """Return what is wrong with the database, to follow its name; else SQLite's own words."""
     code = getattr(error, "sqlite_errorcode", 0)
     return _WORDS.get(code & 0xFF, f"does not answer: {error}")  # the high bits only say where it happened
+
+
+def write_ahead(connection: sqlite3.Connection, seconds: float) -> None:
+    """Let readers and one writer work at the same time, from now on and for everybody.
+
+    SQLite itself does not wait for a lock here, so this does, up to `seconds`; then sqlite3.OperationalError.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from controller.ports import ConflictError, NotFoundError, Ref, UnavailableError, WatchEvent
+from controller.sqlite import write_ahead
 from controller.standalone import objects
 from istio.jsonpatch import PatchConflictError, PatchError, apply_patch
 
@@ -57,6 +58,7 @@ def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connectio
                 f"the store {path} was written by a newer Penstock (schema {schema}; this one knows {SCHEMA})"
             )
         if schema == 0:
+            write_ahead(database, busy_seconds)
             _create(database, path)
         database.execute("PRAGMA synchronous = FULL")  # a weight that Envoy serves survives a power cut
     except BaseException:
@@ -66,7 +68,6 @@ def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connectio
 
 
 def _create(database: sqlite3.Connection, path: Path) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
     with transaction(database):
         if database.execute("PRAGMA user_version").fetchone()[0]:
             return  # another process was faster

@@ -236,6 +236,12 @@ async def test_a_locked_database_is_unavailable_and_recovers(tmp_path, monkeypat
     await history.close()
 
 
+async def test_many_may_start_on_an_empty_database_at_once(tmp_path):
+    url = f"sqlite:///{tmp_path}/history.db"
+    for history in await asyncio.gather(*(SqlHistory.open(url) for _ in range(6))):
+        await history.close()
+
+
 async def test_a_half_recorded_look_leaves_nothing(tmp_path):
     history = await SqlHistory.open(f"sqlite:///{tmp_path}/history.db")
     with pytest.raises(KeyError):

@@ -343,6 +343,11 @@ async def test_a_read_only_file_can_be_read_and_refuses_writes_in_words(store):
     assert (await store.get(REF))["metadata"]["resourceVersion"] == "1"
 
 
+async def test_many_may_start_on_an_empty_file_at_once(tmp_path):
+    for store in await asyncio.gather(*(LocalStore.open(tmp_path / "new.db") for _ in range(6))):
+        await store.close()
+
+
 async def test_a_file_that_is_no_database_is_refused_in_words(tmp_path):
     (tmp_path / "store.db").write_text("certainly no database " * 100)
     with pytest.raises(UnavailableError, match=r"store.db is not a database: move it away"):
