@@ -8,7 +8,6 @@ see: JSON, string keys, timestamps as text.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -20,11 +19,14 @@ from yaml.constructor import SafeConstructor
 from policies.findings import Finding, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 500_000
+MAX_PIECES = 10_000
+MAX_NAME = 1024
+MAX_NUMBER = 40
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"
@@ -93,21 +95,17 @@ def read(file: str, text: str) -> tuple[list[Document], list[Finding]]:
     refused = _refused(text)
     if refused:
         return [], [refused.at(Source(file, 1, 1))]
+    composed, findings = _compose_all(file, text)
     documents: list[Document] = []
-    findings: list[Finding] = []
     builder = _Builder(file)
-    for offset, piece in _pieces(text):
+    for offset, root in composed:
         builder.offset = offset
-        try:
-            for root in _compose(piece):
-                for node in _objects(root):
-                    document, problems = builder.document(node, len(documents))
-                    documents += [document] if document else []
-                    findings += problems
-                    if builder.count > MAX_VALUES:
-                        return documents, findings
-        except yaml.YAMLError as error:
-            findings.append(_syntax(error, file, offset, piece))
+        for node in _objects(root):
+            document, problems = builder.document(node, len(documents))
+            documents += [document] if document else []
+            findings += problems
+            if builder.count > MAX_VALUES:
+                return documents, findings
     return documents, findings
 
 
@@ -119,19 +117,26 @@ def _refused(text: str) -> Finding | None:
     return None
 
 
-def _pieces(text: str) -> list[tuple[int, str]]:
-    """Return the text whole when it is sound, else split at the document markers, with the lines before each.
+def _compose_all(file: str, text: str) -> tuple[list[tuple[int, yaml.Node]], list[Finding]]:
+    """Return the nodes of the documents, each with the lines before its piece of the text, and what is wrong.
 
-    Such a marker ends a document wherever it stands, also inside quotes and block scalars (YAML 1.2, 9.1.4).
+    A sound text is one piece, any other is split at the document markers: such a marker ends a document
+    wherever it stands, also inside quotes and block scalars (YAML 1.2, 9.1.4).
     """
     try:
-        for _ in _compose(text):
-            pass
-    except yaml.YAMLError:
-        starts = [match.start() for match in re.finditer(r"^---(?=\s|$)", text, re.MULTILINE)]
-        cuts = [0, *(start for start in starts if start), len(text)]
-        return [(text.count("\n", 0, a), text[a:b]) for a, b in itertools.pairwise(cuts)]
-    return [(0, text)]
+        return [(0, node) for node in _compose(text)], []
+    except yaml.YAMLError as error:
+        pieces = re.split(r"^(?=---(?:\s|$))", text, maxsplit=MAX_PIECES, flags=re.MULTILINE)
+        if len(pieces) == 1:
+            return [], [_syntax(error, file, 0, text)]
+    composed, findings, offset = [], [], 0
+    for piece in pieces:
+        try:
+            composed += [(offset, node) for node in _compose(piece)]
+        except yaml.YAMLError as error:
+            findings.append(_syntax(error, file, offset, piece))
+        offset += piece.count("\n")
+    return composed, findings
 
 
 class _RefusedError(yaml.YAMLError):
@@ -143,25 +148,24 @@ class _RefusedError(yaml.YAMLError):
         self.mark = mark
 
 
-def _compose(text: str) -> Iterator[yaml.Node]:
+def _compose(text: str) -> list[yaml.Node]:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):  # first, since composing recurses once per level
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels", event.start_mark)
-    yield from yaml.compose_all(text, Loader=_Loader)
+    return list(yaml.compose_all(text, Loader=_Loader))
 
 
 def _syntax(error: yaml.YAMLError, file: str, offset: int, text: str) -> Finding:
+    """Return a syntax error as a finding; `text` is the piece that begins after `offset` lines."""
     if isinstance(error, _RefusedError):
         return Finding("PS003", "error", error.problem).at(_source(error.mark, file, offset))
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         position = getattr(error, "position", 0)
         line, column = text.count("\n", 0, position), position - text.rfind("\n", 0, position)
-        reason = getattr(error, "reason", str(error))
-        return Finding("PS001", "error", f"is not valid YAML: {reason}").at(
-            Source(file, offset + line + 1, column)
-        )
+        message = f"is not valid YAML: {getattr(error, 'reason', error)}"
+        return Finding("PS001", "error", message).at(Source(file, offset + line + 1, column))
     at = error.problem_mark.line
     if any(re.match(r" *\t", line) for line in text.split("\n")[at : at + 1]):
         message = "is not valid YAML: the line is indented with a tab; use spaces"
@@ -281,7 +285,10 @@ class _Builder:
     def key(self, node: yaml.Node, path: str) -> str:
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             self.report("PS008", "the name of a field must be a string", path, node, found=_described(node))
-        return str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
+        name = str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
+        if len(name) > MAX_NAME:
+            self.report("PS003", f"the name of a field has more than {MAX_NAME} characters", path, node)
+        return name[:MAX_NAME]
 
     def scalar(self, node: yaml.ScalarNode, path: str) -> Any:
         if node.tag in _TEXT:
@@ -289,10 +296,9 @@ class _Builder:
         self.plain[path] = node.value
         if node.tag == "tag:yaml.org,2002:null":
             return None
-        try:
+        value = math.nan
+        if node.tag in _PLAIN and len(node.value) <= MAX_NUMBER:
             value = _PLAIN[node.tag](SafeConstructor(), node)
-        except (KeyError, ValueError):  # a tag of one's own, or a number with thousands of digits
-            value = math.nan
         if isinstance(value, float) and not math.isfinite(value):
             self.report("PS008", "must be a value that JSON has", path, node, found=_described(node))
             return node.value

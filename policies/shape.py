@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+MAX_ISSUES = 100
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -42,8 +44,13 @@ def check(model: type[M], data: dict[str, Any], plain: Mapping[str, str]) -> tup
         return model.model_validate(data, by_alias=True, by_name=False), []
     except ValidationError as error:
         schema = structural(model)
-        details = error.errors(include_url=False)
-        return None, [_issue(detail, schema, plain) for detail in details if not _follows(detail)]
+        details = [detail for detail in error.errors(include_url=False) if not _follows(detail)]
+        issues = [_issue(detail, schema, plain) for detail in details[:MAX_ISSUES]]
+        if len(details) > MAX_ISSUES:
+            location = details[MAX_ISSUES]["loc"]
+            rest = f"here begin {len(details) - MAX_ISSUES} more problems, not listed"
+            issues.append(Issue(Finding("PS003", "error", rest, path=path_of(location)), location))
+        return None, issues
 
 
 def _follows(detail: ErrorDetails) -> bool:
@@ -92,7 +99,11 @@ def _unknown(name: str, location: tuple[str | int, ...], parent: dict[str, Any])
     meant = suggestion(name, fields)
     hint = f'; did you mean "{meant}"?' if meant else ""
     finding = Finding(
-        "PS006", "error", f'unknown field "{name}"{hint}', path=path_of(location), allowed=", ".join(fields)
+        "PS006",
+        "error",
+        f"unknown field {described(name)}{hint}",
+        path=path_of(location),
+        allowed=", ".join(fields),
     )
     return Issue(finding, location, meant)
 

@@ -107,6 +107,9 @@ BAD = [
     (HEAD + "a: !mine x", "PS008", (3, 4), "must be a value that JSON has"),
     (HEAD + "a: !!binary aGk=", "PS008", (3, 4), "must be a value that JSON has"),
     (HEAD + "a: " + "9" * 5000, "PS008", (3, 4), "must be a value that JSON has"),
+    (HEAD + "a: " + "1:" * 30 + "1", "PS008", (3, 4), "must be a value that JSON has"),
+    (HEAD + "a: 0x" + "f" * 50, "PS008", (3, 4), "must be a value that JSON has"),
+    (HEAD + "? " + "k" * 1025 + "\n: 1", "PS003", (3, 3), "more than 1024 characters"),
     (HEAD + "a: {<<: 1}", "PS001", (3, 9), "only a mapping can be merged"),
 ]  # fmt: skip
 

@@ -162,6 +162,14 @@ spec:
     assert parsed.policies == []
 
 
+def test_problems_are_listed_up_to_a_bound():
+    many = changed(policy(), "spec.service", {"host": "ranker", **{f"x{index}": 1 for index in range(150)}})
+    found = findings(many)
+    assert [finding.code for finding in found].count("PS006") == 100
+    (last,) = [finding for finding in found if finding.code == "PS003"]
+    assert last.message == "here begin 50 more problems, not listed"
+
+
 def test_a_field_without_a_value_is_absent_and_warned_of():
     parsed = parse([("f.yaml", text(changed(policy(), "spec.decision", None)))])
     (finding,) = parsed.findings

@@ -100,6 +100,11 @@ def test_each_kind_of_template_can_be_written(kind):
     assert parse([("f.yaml", text(template(kind)))]).findings == []
 
 
+def test_a_set_in_a_set_is_no_warning():
+    obj = changed(template(), "spec.outcome.httpEvent", "[[5].")
+    assert parse([("f.yaml", text(obj))]).findings == []
+
+
 def test_every_rule_is_broken_in_some_test():
     broken = {code for code, *_ in BROKEN} | {code for _, code, *_ in BROKEN_TEMPLATES}
     assert {rule.code for rule in RULES} == broken
