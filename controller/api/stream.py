@@ -60,6 +60,7 @@ async def _pump(changes: AsyncIterator[Change], waiting: asyncio.Queue[Change | 
     finally:
         if waiting.full():
             _clear(waiting)
+            waiting.put_nowait(_RESET)
         waiting.put_nowait(None)
 
 

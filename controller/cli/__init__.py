@@ -7,13 +7,12 @@ starts as fast as its own work allows.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
 import typer
 
-from controller.cli import act, offline, report, show, status, up, weights
+from controller.cli import act, judge, lint, offline, report, show, status, up, weights
 
 app = typer.Typer(
     name="penstock",
@@ -25,11 +24,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-for module in (up, show, status, act, report, offline, weights):
+for module in (up, show, status, act, report, offline, lint, weights, judge):
     module.register(app)
-for name in ("judge", "lint"):
-    if importlib.util.find_spec(f"controller.cli.{name}"):
-        importlib.import_module(f"controller.cli.{name}").register(app)
 
 
 def main() -> None:

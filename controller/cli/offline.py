@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -13,7 +13,7 @@ from controller.cli.options import fail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from policies.explain import Plan
+    from policies.explain import Plan, Stage
     from policies.model import MetricTemplate, RolloutPolicy
     from policies.parse import Parsed
 
@@ -28,19 +28,25 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or folders; - is stdin.")],
+    rps: Annotated[
+        float | None, typer.Option(help="Requests per second in all: also tell how long decisions will take.")
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Events of the control, for --rps.")
+    ] = "1%",
     output: Annotated[
         Literal["text", "json", "yaml"], typer.Option("--output", "-o", help="How to print it.")
     ] = "text",
 ) -> None:
     """Tell what a policy will do, in words, before it does anything."""
-    parsed = _parsed(files)
-    plans = _plans(parsed)
+    expectation = None if rps is None else (rps, _share(baseline))
+    plans = _plans(_parsed(files), expectation)
     if output == "text":
-        typer.echo("\n\n".join(_text(policy, steps) for policy, steps in plans))
+        typer.echo("\n\n".join(_text(found) for found in plans))
         return
     from controller.cli.show import emit
 
-    emit({"items": [_data(policy, steps) for policy, steps in plans]}, output)
+    emit({"items": [_data(found) for found in plans]}, output)
 
 
 def crd() -> None:
@@ -93,11 +99,37 @@ def _read(file: Path) -> str:
         fail(f"{file}: is not UTF-8 text", 2)
 
 
-def _plans(parsed: Parsed) -> list[tuple[RolloutPolicy, Plan]]:
+class _Planned(NamedTuple):
+    """A policy, what it will do, and how long its decisions take (rows; none without traffic)."""
+
+    policy: RolloutPolicy
+    plan: Plan
+    times: list[list[str]]
+
+
+def _share(percent: str) -> float:
+    from policies.units import Percent
+
+    try:
+        return Percent.parse(percent).fraction
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--baseline") from error
+
+
+def _plans(parsed: Parsed, expectation: tuple[float, float] | None) -> list[_Planned]:
+    from controller.cli.forecast import forecast
     from policies.explain import explain
 
-    policies = [loaded.value for loaded in parsed.policies]
-    return [(policy, explain(policy, _templates(policy, parsed))) for policy in policies]
+    result = []
+    for policy in (loaded.value for loaded in parsed.policies):
+        templates = _templates(policy, parsed)
+        try:
+            rps, baseline = expectation or (0.0, 0.0)
+            times = forecast(policy, templates, rps=rps, baseline=baseline) if expectation else []
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--rps, --baseline") from error
+        result.append(_Planned(policy, explain(policy, templates), times))
+    return result
 
 
 def _templates(policy: RolloutPolicy, parsed: Parsed) -> dict[str, MetricTemplate]:
@@ -112,29 +144,35 @@ def _templates(policy: RolloutPolicy, parsed: Parsed) -> dict[str, MetricTemplat
     return {name: template for name, template in found.items() if template is not None}
 
 
-def _text(policy: RolloutPolicy, plan: Plan) -> str:
+def _text(found: _Planned) -> str:
+    from controller.cli.forecast import HEADER
     from controller.cli.render import table
 
+    plan = found.plan
     rows = [
-        [
-            str(stage.step),
-            f"{stage.weight}%",
-            str(stage.hold),
-            f"after {stage.earliest}",
-            {"noHarm": "no harm shown", "safe": "safety shown"}[stage.require]
-            + (", approval" if stage.pause else ""),
-        ]
+        [str(stage.step), f"{stage.weight}%", str(stage.hold), f"after {stage.earliest}", _until(stage)]
         for stage in plan.steps
     ]
-    rows.append(["", "100%", "", f"after {plan.earliest_promotion}", "every metric with a margin safe"])
-    steps = table(("STEP", "WEIGHT", "HOLD", "EARLIEST", "UNTIL"), rows)
-    return "\n".join([policy.key, "", *plan.sentences, "", *steps])
+    rows.append(["", "100%", "", f"after {plan.earliest_promotion}", "every metric with a margin is safe"])
+    lines = [found.policy.key, "", *plan.sentences, ""]
+    lines += table(("STEP", "WEIGHT", "HOLD", "EARLIEST", "UNTIL"), rows)
+    if found.times:
+        lines += ["", "Expected times until harm of that odds ratio, or safety, is proven:", ""]
+        lines += table(HEADER, found.times)
+    return "\n".join(lines)
 
 
-def _data(policy: RolloutPolicy, plan: Plan) -> dict[str, Any]:
+def _until(stage: Stage) -> str:
+    needed = {"noHarm": "no harm is shown", "safe": "safety is shown"}[stage.require]
+    return f"{needed}, then approval" if stage.pause else needed
+
+
+def _data(found: _Planned) -> dict[str, Any]:
+    from controller.cli.forecast import HEADER
+
     return {
-        "policy": policy.key,
-        "sentences": list(plan.sentences),
+        "policy": found.policy.key,
+        "sentences": list(found.plan.sentences),
         "steps": [
             {
                 "step": stage.step,
@@ -144,7 +182,8 @@ def _data(policy: RolloutPolicy, plan: Plan) -> dict[str, Any]:
                 "require": stage.require,
                 "earliest": str(stage.earliest),
             }
-            for stage in plan.steps
+            for stage in found.plan.steps
         ],
-        "earliestPromotion": str(plan.earliest_promotion),
+        "earliestPromotion": str(found.plan.earliest_promotion),
+        "expected": [dict(zip(HEADER, row, strict=True)) for row in found.times],
     }

@@ -170,16 +170,16 @@ def _judgement(view: RolloutView) -> Text:
 def _add_metrics(branch: Tree, metrics: Sequence[MetricView]) -> None:
     width = max(len(clean(metric.name)) for metric in metrics)
     for metric in metrics:
-        safe = (
-            f"  safe {_evidence(metric.e_safe, metric.bound_safe)}" if metric.bound_safe is not None else ""
-        )
-        branch.add(
-            Text.assemble(
-                (clean(metric.name).ljust(width), "bold"), "  ",
-                (metric.verdict.ljust(9), VERDICT_STYLES.get(metric.verdict, "default")),
-                f"  harm {numbers.number(metric.e_harm)}{safe}", ("\n" + clean(metric.sentence), "dim"),
+        harm, safe = (
+            f"  {word} {_evidence(value, bound)}" if value is not None else ""
+            for word, value, bound in (
+                ("harm", metric.e_harm, metric.bound_harm),
+                ("safe", metric.e_safe, metric.bound_safe),
             )
-        )  # fmt: skip
+        )
+        verdict = (metric.verdict.ljust(9), VERDICT_STYLES.get(metric.verdict, "default"))
+        name, sentence = (clean(metric.name).ljust(width), "bold"), ("\n" + clean(metric.sentence), "dim")
+        branch.add(Text.assemble(name, "  ", verdict, harm, safe, sentence))
 
 
 def _event(event: EventView, now: float) -> Text:

@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -172,7 +173,7 @@ def test_hostile_names_and_messages_are_text(good):
 
 def test_no_number_on_the_page_has_fifteen_digits(bad, good):
     for made in (bad, good):
-        assert not re.search(r"\d\.\d{6}", Strict(page(made)).text)
+        assert not re.search(r"\d\.\d{6}", Strict(page(made)).text.replace(made.run, ""))
 
 
 def test_the_text_report_has_the_same_decision_and_no_control_characters(bad):
@@ -211,7 +212,7 @@ def test_every_value_has_a_place_in_the_plot_and_ticks_lie_inside(scale, value):
 @given(st.lists(st.floats(0, 212), max_size=12))
 def test_labels_keep_their_order_and_their_distance(places):
     placed = _apart(sorted(places))
-    assert all(b - a >= LABEL_GAP - 1e-6 for a, b in zip(placed, placed[1:], strict=False))
+    assert all(b - a >= LABEL_GAP - 1e-6 for a, b in pairwise(placed))
 
 
 @given(st.integers(0, 5000))

@@ -1,8 +1,8 @@
 """The API over a fake backend on a real loopback port, for clients that are real too."""
 
-import asyncio
 import contextlib
 import threading
+import time
 
 import uvicorn
 
@@ -14,30 +14,16 @@ TOKEN = "secret"
 @contextlib.contextmanager
 def served(backend):
     """Serve `backend` until the block ends; yields its address."""
-    config = uvicorn.Config(
-        create_app(backend, TOKEN),
-        host="127.0.0.1",
-        port=0,
-        log_level="critical",
-        ws="none",
-        timeout_graceful_shutdown=1,
-    )
+    app = create_app(backend, TOKEN)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none")
     server = uvicorn.Server(config)
-    started = threading.Event()
-
-    async def run():
-        task = asyncio.ensure_future(server.serve())
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        started.set()
-        await task
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread = threading.Thread(target=server.run)
     thread.start()
-    started.wait(10)
     try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join()
