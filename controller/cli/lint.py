@@ -7,7 +7,6 @@ cannot be read, and nothing is judged.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -108,7 +107,8 @@ def _name(file: Path) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return (sys.stdin.buffer.read() if file == STDIN else file.read_bytes()).decode()
+        data = typer.get_binary_stream("stdin").read() if file == STDIN else file.read_bytes()
+        return data.decode()
     except UnicodeDecodeError:
         fail(f"{_name(file)}: is not UTF-8 text", 2)
     except OSError as error:

@@ -64,7 +64,7 @@ def _check_subsets(subsets: list[Spec], namespace: str) -> Iterator[Finding]:
 
 
 def _check_policy(policy: Spec, path: str, namespace: str) -> Iterator[Finding]:
-    if not policy:
+    if not policy.keys() - {"portLevelSettings"} and not policy.get("portLevelSettings"):
         yield problem("PS220", path, "traffic policy must have at least one field")
     if "tunnel" in policy and "proxyProtocol" in policy:
         yield problem("PSx05", path, "tunnel and proxyProtocol must not be set together")

@@ -76,7 +76,7 @@ def lint_object(obj: Object) -> list[Finding]:
     count as absent, since the API server drops them. Where a value has the wrong type, istiod's rules are not
     tried. Places in files are the caller's to add.
     """
-    if obj.get("kind") not in KINDS:
+    if not isinstance(obj.get("kind"), str) or obj["kind"] not in KINDS:
         return []
     digit, subject = KINDS[obj["kind"]], name_of(obj)
     findings = [*_check({"spec": {}} | without_nulls(obj)), *_check_nulls(obj.get("spec"), "spec")]

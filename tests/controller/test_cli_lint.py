@@ -1,0 +1,152 @@
+"""`penstock lint`: lines, exit status, folders and stdin."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from controller.cli.lint import register
+
+GOOD = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: team}
+spec:
+  hosts: [web]
+  http:
+  - route:
+    - destination: {host: web}
+"""
+WARNED = GOOD.replace(
+    "http:\n",
+    "http:\n  - mirrorPercent: 5\n    route: [{destination: {host: web}}]\n    match: [{port: 80}]\n",
+)
+BAD = GOOD.replace("    - dest", "    - weight: -1\n      dest")
+POLICY = """\
+apiVersion: penstock.dev/v1alpha1
+kind: RolloutPolicy
+metadata: {name: web, namespace: team}
+spec:
+  service: {host: web}
+  virtualService: {name: web}
+  variants:
+  - {name: stable, subset: v1}
+  - {name: candidate, subset: v2}
+  strategy: {canary: {steps: [{weight: 5}]}}
+  metrics: [{template: istio-error-rate, margin: 25%}]
+"""
+
+
+@pytest.fixture
+def penstock():
+    app = typer.Typer()
+    register(app)
+
+    @app.command()
+    def other() -> None:
+        """So that `lint` is a subcommand, as in the real application."""
+
+    def call(*arguments, stdin=None):
+        return CliRunner().invoke(app, ["lint", *map(str, arguments)], input=stdin)
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / f"{name}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_a_sound_file_is_silent_on_stdout(penstock, folder):
+    result = penstock(folder(vs=GOOD) / "vs.yaml")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "0 errors and 0 warnings in 1 file\n"
+
+
+def test_an_error_is_one_line_with_its_place_and_status_1(penstock, folder):
+    path = folder(vs=BAD) / "vs.yaml"
+    result = penstock(path)
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"{path}:8:7: error PS137: VirtualService/team/web spec.http[0].route[0].weight: ")
+    assert result.exit_code == 1
+    assert result.stderr == "1 error and 0 warnings in 1 file\n"
+
+
+def test_warnings_alone_leave_status_0(penstock, folder):
+    result = penstock(folder(vs=WARNED))
+    assert result.exit_code == 0
+    assert [line.split()[1:3] for line in result.stdout.splitlines()] == [["warning", "PS131:"]]
+
+
+def test_the_files_of_a_folder_are_judged_together(penstock, folder):
+    result = penstock(folder(vs=GOOD, policy=POLICY))
+    codes = [line.split()[2] for line in result.stdout.splitlines()]
+    assert codes == ["PS403:", "PS405:", "PS403:", "PS405:"]
+    assert result.exit_code == 1
+
+
+def test_two_policies_for_one_route_are_an_error(penstock, folder):
+    twin = POLICY.replace("name: web, namespace", "name: twin, namespace")
+    assert "PS066" in penstock(folder(a=POLICY, b=twin)).stdout
+
+
+def test_hidden_files_are_left_alone(penstock, folder):
+    root = folder(vs=GOOD)
+    (root / ".penstock").mkdir()
+    (root / ".penstock" / "old.yaml").write_text(BAD)
+    (root / ".swap.yaml").write_text(BAD)
+    assert penstock(root).stderr == "0 errors and 0 warnings in 1 file\n"
+
+
+def test_a_dash_is_stdin(penstock):
+    result = penstock("-", stdin=BAD)
+    assert result.stdout.startswith("stdin:8:7: error PS137")
+
+
+def test_json_holds_every_part_of_a_finding(penstock, folder):
+    path = folder(vs=BAD) / "vs.yaml"
+    result = penstock(path, "-o", "json")
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding == {
+        "code": "PS137", "severity": "error", "object": "VirtualService/team/web",
+        "path": "spec.http[0].route[0].weight", "message": "weight must not be negative", "found": "-1",
+        "allowed": None, "file": str(path), "line": 8, "column": 7,
+    }  # fmt: skip
+
+
+def test_text_that_is_no_yaml_is_an_error_with_its_line(penstock, folder):
+    result = penstock(folder(vs=GOOD + "  bad: [\n"))
+    assert result.exit_code == 1
+    assert ": error PS001: " in result.stdout
+
+
+def test_a_document_read_in_part_is_not_judged_further(penstock, folder):
+    result = penstock(folder(vs=BAD + "      weight: 5\n"))
+    assert [line.split()[2] for line in result.stdout.splitlines()] == ["PS002:"]
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "latin.yaml", "empty"])
+def test_what_cannot_be_read_is_status_2_and_nothing_on_stdout(penstock, tmp_path, name):
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9")
+    (tmp_path / "empty").mkdir()
+    result = penstock(tmp_path / name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {tmp_path / name}: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_findings_come_in_the_order_of_the_text(penstock, folder):
+    result = penstock(folder(b=BAD, a=WARNED.replace("name: web", "name: other")))
+    places = [line.split(": ")[0].rsplit("/", 1)[1] for line in result.stdout.splitlines()]
+    assert places == ["a.yaml:7:5", "b.yaml:8:7"]
