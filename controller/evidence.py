@@ -66,6 +66,8 @@ def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) ->
     spec, metrics = policy.spec, []
     for metric in spec.metrics:
         template = templates[metric.template].spec
+        if template.kind == "share":
+            continue  # the split is always tested, and at an alpha of its own
         metrics.append(
             MetricDesign(
                 name=metric.name or metric.template,
@@ -193,11 +195,13 @@ class Collector:
     def _target(self, each: Owed) -> Target:
         control, candidate = each.arms[each.run.control], each.arms[each.run.candidate]
         keys = self._templates_of(each.policy)
+        judged = {metric.name: metric.edges for metric in each.dossier.design.metrics}
+        read_by = {m.name or m.template: keys[m.template] for m in each.policy.spec.metrics}
         return Target(
             control=ArmKey(control.namespace, control.service, control.version),
             candidate=ArmKey(candidate.namespace, candidate.service, candidate.version),
-            metrics={m.name or m.template: keys[m.template] for m in each.policy.spec.metrics},
-            edges={metric.name: metric.edges for metric in each.dossier.design.metrics},
+            metrics={name: read_by[name] for name in judged},
+            edges=judged,
             intended=each.run.candidate_weight / 100,
         )
 
