@@ -35,8 +35,9 @@ Json = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy.config"
 _KINDS = {"cds": f"{_TYPE}.cluster.v3.Cluster", "lds": f"{_TYPE}.listener.v3.Listener"}
 _ROUTES = f"{_TYPE}.route.v3.RouteConfiguration"
-_WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
-_STATS = r"(cds|lds|rds\.[0-9]+)\.(version_text|update_rejected|update_failure)$|" + "|".join(_WARMING)
+_REFUSED = r"\.(cds|lds|rds\.[0-9]+)\.update_(rejected|failure)$"
+_WARMING = r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
+_STATE = "applied"
 _POLL = 0.02
 
 
@@ -84,22 +85,22 @@ class XdsFiles:
         for name in sorted(wanted.keys() - {"cds", "lds"}):
             await self._put(name, wanted[name])
         await self._put("lds", wanted["lds"])
-        await self._confirm({name: _version(wanted[name]) for name in wanted.keys() - {"cds"}})
+        await self._wait({name: _version(wanted[name]) for name in wanted.keys() - {"cds"}})
         await self._put("cds", wanted["cds"])
         for path in self._folder.glob("rds-*.json"):
             if path.stem not in wanted:
                 path.unlink()
 
     async def confirm(self) -> Applied:
-        """Tell whether Envoy runs exactly what the files say. UnavailableError."""
-        versions = {name: _version(content) for name, content in self._current().items()}
-        running = (await self._stats()).versions
-        behind = sorted(name for name, version in versions.items() if running.get(name) != version)
-        return Applied(ok=not behind, detail=f"Envoy does not run {', '.join(behind)} yet" if behind else "")
+        """Tell whether Envoy runs exactly what was applied last. UnavailableError."""
+        running = await self._versions()
+        behind = [name for name, version in self._state()["files"].items() if running.get(name) != version]
+        detail = f"Envoy does not run {', '.join(sorted(behind))} as applied last" if behind else ""
+        return Applied(ok=not behind, detail=detail)
 
     async def applied(self, obj: Object) -> Applied:
         """Tell whether this very version of an object is in force. UnavailableError."""
-        known = self._remembered().get(subject(obj))
+        known = self._state()["objects"].get(subject(obj))
         version = str(obj.get("metadata", {}).get("resourceVersion", ""))
         if known != version:
             state = f"in force with version {known}, not {version}" if known else "not in force yet"
@@ -108,29 +109,46 @@ class XdsFiles:
 
     async def _put(self, name: str, content: Json) -> None:
         """Replace one file unless Envoy runs it already, and wait until Envoy does."""
-        before = await self._stats()
-        if before.versions.get(name) == _version(content) and self._read(name) == content:
+        running = await self._versions()
+        if running.get(name) == _version(content) and self._read(name) == content:
             return
+        refused = await self._sum("Counters", _REFUSED)
         await asyncio.to_thread(self._write, name, content)
         # Envoy subscribes to the routes of a new port only when its listener arrives
-        if name in before.versions:
-            await self._confirm({name: _version(content)}, before)
+        if name in running:
+            await self._wait({name: _version(content)}, refused)
 
-    async def _confirm(self, wanted: Mapping[str, str], before: _Stats | None = None) -> None:
-        """Wait until Envoy runs the wanted versions and has warmed them up, or has rejected something."""
+    async def _wait(self, wanted: Mapping[str, str], refused: int | None = None) -> None:
+        """Wait until Envoy runs these versions, warmed up; RejectedError when it refuses another file."""
+        names = ", ".join(sorted(wanted))
         try:
             async with asyncio.timeout(self._timeout):
-                while not (now := await self._stats()).runs(wanted):
-                    if before is not None and now.problems > before.problems:
-                        raise RejectedError(f"Envoy rejected {', '.join(wanted)}")
+                while not await self._runs(wanted):
+                    if refused is not None and await self._sum("Counters", _REFUSED) > refused:
+                        raise RejectedError(f"Envoy rejected {names}")
                     await asyncio.sleep(_POLL)
         except TimeoutError as error:
-            names = ", ".join(sorted(wanted))
             raise UnavailableError(f"Envoy did not take over {names} in {self._timeout:g} s") from error
 
-    async def _stats(self) -> _Stats:
-        answer = await self._get("/stats", filter=_STATS, format="json")
-        return _Stats({item["name"]: item["value"] for item in answer["stats"] if "name" in item})
+    async def _runs(self, wanted: Mapping[str, str]) -> bool:
+        running = await self._versions()
+        in_force = all(running.get(name) == version for name, version in wanted.items())
+        return in_force and not await self._sum("Gauges", _WARMING)
+
+    async def _versions(self) -> dict[str, str]:
+        """Return the version in force by file; `http.NAME.rds.8080.version_text` is that of `rds-8080`."""
+        texts = await self._get("/stats", type="TextReadouts", format="json")
+        versions = {item["name"]: item["value"] for item in texts["stats"]}
+        return {
+            name.replace(".rds.", ".rds-").split(".")[-2]: version
+            for name, version in versions.items()
+            if name.endswith(".version_text")
+        }
+
+    async def _sum(self, kind: str, names: str) -> int:
+        """Return the sum of the counters or gauges whose names match."""
+        answer = await self._get("/stats", type=kind, filter=names, format="json")
+        return sum(item["value"] for item in answer["stats"] if "name" in item)
 
     async def _get(self, path: str, **params: str) -> Json:
         try:
@@ -172,43 +190,20 @@ class XdsFiles:
 
     def _write(self, name: str, content: Json) -> None:
         """Replace a file as a whole: Envoy and a crash see the old one or the new one."""
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self._folder / f"{name}.json")
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        new = self._folder / f".{name}.new"
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._folder / f"{name}.json")
 
     def _remember(self, translation: Translation) -> None:
-        self._write("versions", translation.versions)
+        files = {name: _version(content) for name, content in _files(translation).items()}
+        self._write(_STATE, {"objects": translation.versions, "files": files})
 
-    def _remembered(self) -> Mapping[str, str]:
-        return self._read("versions") or {}
-
-
-class _Stats:
-    """Envoy's statistics on its subscriptions, by the name of their file."""
-
-    def __init__(self, stats: Mapping[str, Any]) -> None:
-        self._warming = sum(stats.get(name, 0) for name in _WARMING)
-        self.versions: dict[str, str] = {}
-        self.problems = 0
-        for name, value in stats.items():
-            file, _, what = name.replace(".rds.", ".rds-").rpartition(".")
-            file = file.rpartition(".")[2]
-            if what == "version_text":
-                self.versions[file] = value
-            elif what in {"update_rejected", "update_failure"}:
-                self.problems += value
-
-    def runs(self, wanted: Mapping[str, str]) -> bool:
-        """Tell whether all wanted versions are in force, with nothing left to warm up."""
-        in_force = all(self.versions.get(name) == version for name, version in wanted.items())
-        return in_force and not self._warming
+    def _state(self) -> Json:
+        """Return the object and file versions of the last translation that Envoy was given and took."""
+        return self._read(_STATE) or {"objects": {}, "files": {}}
 
 
 async def validate(envoy: Path, translation: Translation) -> str | None:

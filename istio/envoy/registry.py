@@ -13,7 +13,7 @@ from istio.envoy.supported import finding
 from istio.names import full_name, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from policies.findings import Finding
 
@@ -168,7 +168,10 @@ def _age(obj: Object) -> tuple[str, str, str]:
     return str(meta.get("creationTimestamp") or "~"), str(meta.get("name", "")), namespace(obj)
 
 
-def _claim(objects: Iterable[Object], findings: list[Finding], code: str, hosts: Any) -> dict[str, Object]:
+def _claim(
+    objects: Iterable[Object], findings: list[Finding], code: str, hosts: Callable[[Object], list[str]]
+) -> dict[str, Object]:
+    """Return the first object for each host that `hosts` finds in its spec, and report the later ones."""
     owners: dict[str, Object] = {}
     for obj in objects:
         for host in hosts(obj["spec"]):

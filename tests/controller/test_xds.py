@@ -144,11 +144,47 @@ async def test_an_object_is_applied_once_its_version_is_confirmed(tmp_path):
         await made.apply(*made.base, second)
         assert (await made.files.applied(second)).ok
         assert not (await made.files.applied(first)).ok
-        # a file that Envoy has not taken over is not in force
+        # Envoy runs something else than what was applied last, whoever did that
         content = json.loads((made.folder / "rds-8080.json").read_text()) | {"version_info": "other"}
-        (made.folder / "rds-8080.json").write_text(json.dumps(content))
+        (made.folder / "new.json").write_text(json.dumps(content))
+        (made.folder / "new.json").replace(made.folder / "rds-8080.json")
+        await asyncio.sleep(0.2)
         behind = await made.files.applied(second)
-        assert (behind.ok, behind.detail) == (False, "Envoy does not run rds-8080 yet")
+        assert (behind.ok, behind.detail) == (False, "Envoy does not run rds-8080 as applied last")
+        # and the next apply brings it back
+        await made.apply(*made.base, second)
+        assert (await made.files.applied(second)).ok
+
+
+async def test_an_apply_that_is_cut_off_anywhere_costs_no_request_and_is_finished_by_the_next(tmp_path):
+    async with serving("v1", "v2") as (v1, v2):
+        service = mesh(v1, v2)
+        one = (service, rule(subsets=("v1",)), routes({"route": [to("v1")]}))
+        other = (service, rule(subsets=("v2",)), routes({"route": [to("v2")]}))
+        async with gateway(tmp_path, *one) as made, Load(made) as load:
+            for writes in range(4):
+                made.files = CutOff(made.folder, made.admin, writes)
+                with contextlib.suppress(InterruptedError):
+                    await made.apply(*other)
+                await asyncio.sleep(0.05)
+                for target in (other, one):
+                    made.files = XdsFiles(made.folder, made.admin)
+                    await made.apply(*target)
+        assert set(load.seen) == {(200, "")}
+
+
+class CutOff(XdsFiles):
+    """A controller that is killed after so many writes."""
+
+    def __init__(self, folder, admin, writes):
+        super().__init__(folder, admin)
+        self._left = writes
+
+    def _write(self, name, content):
+        if not self._left:
+            raise InterruptedError
+        self._left -= 1
+        super()._write(name, content)
 
 
 async def test_a_restarted_controller_goes_on_from_the_files(tmp_path):
