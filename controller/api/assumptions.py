@@ -54,7 +54,8 @@ _SLOW = (
     "A latency metric counts, for each edge of the histogram, the requests that took longer. The evidence of "
     "harm is averaged over the edges, so a slow tail and a general slowdown are both seen. A margin is a "
     "factor of the time itself: the candidate's requests over the longer time are compared with the "
-    "control's over the shorter one."
+    "control's over the shorter one. Between edges nothing is known, so a margin smaller than the distance "
+    "of two edges is shown only as far as the edges allow."
 )
 _BURSTS = (
     "One cause that makes many requests fail together (retry storms, a bad pod) then counts as many pieces "

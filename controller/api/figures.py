@@ -120,6 +120,7 @@ class _Picture:
         if not looks:
             return None
         rules = [Rule(1.0, "no difference", "quiet")]
+        where = ", at the edge with most evidence of harm" if row.worst_edge is not None else ""
         for value, word, tone in (
             (row.margin_odds_ratio, "margin", "good"),
             (row.tolerance_odds_ratio, "tolerance", "bad"),
@@ -131,7 +132,7 @@ class _Picture:
         known = log_scale(ratios, include=[0.5, 2.0, *(rule.value for rule in rules)], least=0.05, most=20.0)
         return Plot(
             f"Effect on {row.view.name}",
-            "Odds ratio of the candidate to the control, with the range that holds at every moment.",
+            f"Odds ratio of the candidate to the control, with the range that holds at every moment{where}.",
             self._x,
             log_scale(wide, include=[known.low, known.high], least=0.2, most=5.0),
             lines=(Line("odds ratio", [(self._since(k.at), k.odds_ratio) for k in looks], style),),

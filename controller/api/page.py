@@ -102,7 +102,7 @@ def _metric(row: MetricRow) -> tuple[Markup, Markup]:
         _rate(view.control_rate, row.control_events, row.control_total),
         _rate(view.candidate_rate, row.candidate_events, row.candidate_total),
         tag("td", numbers.number(view.odds_ratio), tag("small", numbers.span(view.interval))),
-        tag("td", row.margin or numbers.MISSING),
+        _margin(row),
         _evidence(view.e_harm, view.bound_harm),
         _evidence(view.e_safe, view.bound_safe if row.margin else None),
         tag("td", tag("span", view.verdict, class_=f"chip {TONE.get(view.verdict, 'neutral')}")),
@@ -113,6 +113,13 @@ def _metric(row: MetricRow) -> tuple[Markup, Markup]:
 
 def _edge(row: MetricRow) -> Markup | None:
     return None if row.worst_edge is None else tag("small", f"over {numbers.number(row.worst_edge)}")
+
+
+def _margin(row: MetricRow) -> Markup:
+    """Return the margin; beside it what coarse histogram edges really show, where that is more."""
+    if row.margin is None or row.proven_margin is None:
+        return tag("td", row.margin or numbers.MISSING)
+    return tag("td", row.margin, tag("small", f"edges show {numbers.percent(row.proven_margin)}"))
 
 
 def _rate(rate: float | None, events: int | None, total: int | None) -> Markup:

@@ -35,6 +35,8 @@ class MetricRow:
     """proportion or histogram (latency)."""
     margin: str | None
     """As in the policy; None for a guardrail that is no condition of promotion."""
+    proven_margin: float | None
+    """For latency: the margin that the histogram's edges can show, as a fraction; at least the one asked."""
     margin_odds_ratio: float | None
     """The margin as an odds ratio; None where it is not one (latency: it is a factor of the time)."""
     tolerance_odds_ratio: float
@@ -211,6 +213,7 @@ def _metric_row(view: MetricView, raw: Json, asked: Json) -> MetricRow:
         view=view,
         kind="histogram" if latency else "proportion",
         margin=margin,
+        proven_margin=raw.get("proven_margin"),
         margin_odds_ratio=None if latency or not margin else 1 + _fraction(margin),
         tolerance_odds_ratio=1 + _fraction(asked.get("tolerance")),
         worst_edge=raw.get("worst_edge"),
