@@ -177,6 +177,12 @@ def test_a_field_without_a_value_is_absent_and_warned_of():
     assert str(parsed.policies[0].value.spec.decision.deadline) == "2h"
 
 
+def test_a_policy_with_a_repeated_field_is_not_used_although_it_can_be_read():
+    parsed = parse([("f.yaml", text(policy()) + "kind: RolloutPolicy\n")])
+    assert [finding.code for finding in parsed.findings] == ["PS002"]
+    assert parsed.policies == []
+
+
 def test_a_status_is_not_looked_at():
     assert findings({**policy(), "status": {"anything": None}}) == []
 
