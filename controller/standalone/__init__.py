@@ -1,0 +1,1 @@
+"""Penstock without a cluster: a folder of manifests, a local store, an Envoy and a Prometheus."""

@@ -7,6 +7,7 @@ cannot be translated leave the last good state in force; so does a configuration
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ log = logging.getLogger("penstock.dataplane")
 
 KINDS = ("VirtualService", "DestinationRule", "ServiceEntry")
 RETRY_SECONDS = 1.0
+REJECTED_RETRY_SECONDS = 10.0
+"""A configuration that Envoy rejected may pass later, for instance when a port is free again."""
 
 
 class UntranslatableError(Exception):
@@ -55,8 +58,10 @@ class EnvoyDataPlane:
             while True:
                 await changed.wait()
                 changed.clear()
-                if not await self.apply():
-                    await asyncio.sleep(RETRY_SECONDS)
+                pause = await self.apply()
+                if pause is not None:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(changed.wait(), pause)
                     changed.set()
         finally:
             watcher.cancel()
@@ -71,19 +76,22 @@ class EnvoyDataPlane:
                 await asyncio.sleep(RETRY_SECONDS)
             changed.set()
 
-    async def apply(self) -> bool:
-        """Bring Envoy to the present objects; False when it should be tried again."""
+    async def apply(self) -> float | None:
+        """Bring Envoy to the present objects; return after how many seconds to try again, if at all."""
         try:
             await self._files.apply(await self.translation())
         except UnavailableError as error:
             self._tell(str(error))
-            return False
-        except (UntranslatableError, RejectedError) as error:
+            return RETRY_SECONDS
+        except RejectedError as error:
+            self._tell(str(error))
+            return REJECTED_RETRY_SECONDS
+        except UntranslatableError as error:
             # trying again cannot help before an object changes
             self._tell(str(error))
-            return True
+            return None
         self._tell("")
-        return True
+        return None
 
     def _tell(self, problem: str) -> None:
         if problem and problem != self.problem:

@@ -70,6 +70,7 @@ def envoy_spec(
             str(binary or envoy_binary()),
             *("--config-path", str(path)),
             *("--log-level", "warning"),
+            *("--component-log-level", "misc:error"),  # deprecations that istiod's semantics imply
             *("--drain-time-s", str(DRAIN_S)),
             *("--drain-strategy", "immediate"),
             "--disable-hot-restart",

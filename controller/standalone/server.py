@@ -48,6 +48,6 @@ def bind(port: int | None, preferred: int) -> socket.socket:
 def server(app: FastAPI) -> EmbeddedServer:
     """Return a quiet server for `app`."""
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="off"
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off", ws="none"
     )
     return EmbeddedServer(config)

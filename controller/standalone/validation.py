@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from istio.envoy.translate import translate
 from istio.lint import lint_all
+from policies.findings import errors
 from policies.rules import check_all
 
 if TYPE_CHECKING:
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 
 def validate(parsed: Parsed, options: Options) -> list[Finding]:
     """Return every finding on a whole set of manifests."""
-    objects = [document.data for document in parsed.others]
     policies = [loaded.value for loaded in parsed.policies]
-    return [
-        *check_all(parsed.policies, parsed.templates),
-        *lint_all(objects, policies),
-        *translate(objects, options).findings,
-    ]
+    found = lint_all([document.data for document in parsed.others], policies)
+    refused = {finding.object for finding in errors(found)}
+    # what is wrong for Istio need not be told again in the words of the translation
+    sound = [document.data for document in parsed.others if document.name not in refused]
+    return [*check_all(parsed.policies, parsed.templates), *found, *translate(sound, options).findings]

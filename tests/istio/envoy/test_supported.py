@@ -1,11 +1,14 @@
 """Nothing is silently ignored: every field is translated, or reported with its path."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from istio.envoy.supported import _WARNINGS, CODES
 from istio.envoy.translate import translate
 from policies.findings import errors
 from tests.support.mesh import entry, manifest, routes, rule, split, to
@@ -243,3 +246,9 @@ def test_no_document_breaks_the_translation(data):
         target = target[key]
     target[place[-1]] = data.draw(JSON)
     translate(objects)
+
+
+def test_every_code_is_explained_in_the_docs():
+    text = (Path(__file__).parents[3] / "docs" / "findings.md").read_text()
+    explained = re.findall(r"^\| (PS5\d\d) \| (error|warning) \|", text, re.MULTILINE)
+    assert dict(explained) == {code: "warning" if code in _WARNINGS else "error" for code in CODES}
