@@ -35,13 +35,14 @@ def _check_hash(settings: dict[str, Any], path: str) -> Iterator[Finding]:
     cookie = settings.get("httpCookie", {})
     if cookie.get("name") == "":
         yield problem("PS226", f"{path}.httpCookie.name", "name required for HttpCookie")
-    names = [attribute.get("name") for attribute in cookie.get("attributes", ())]
-    for index, name in enumerate(names):
-        spot = child(f"{path}.httpCookie.attributes", index)
+    names: set[str] = set()
+    for index, attribute in enumerate(cookie.get("attributes", ())):
+        spot, name = child(f"{path}.httpCookie.attributes", index), attribute.get("name")
         if name == "":
             yield problem("PS226", spot, "cookie attribute name cannot be empty")
-        elif name in names[:index]:
+        elif name in names:
             yield problem("PS226", spot, f"duplicate cookie attribute name: {name}")
+        names.add(name)
     if settings.get("minimumRingSize"):
         spot = child(path, "minimumRingSize")
         yield problem("PS224", spot, "deprecated, use ringHash.minimumRingSize instead")

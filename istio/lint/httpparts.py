@@ -118,7 +118,7 @@ def _check_retries(retries: dict[str, Any], path: str) -> Iterator[Finding]:
             "PS140", path, f"retry policy configured when attempts are set to 0: {', '.join(tuned)}"
         )
     for token in retries["retryOn"].split(",") if retries.get("retryOn") else ():
-        number = re.fullmatch(r"[-+]?[0-9]+", token)
+        number = re.fullmatch(r"\+?0*[0-9]{3}", token)
         if not (number and int(token) in _HTTP_STATUSES) and token not in _RETRY_ON:
             yield problem("PS140", child(path, "retryOn"), f'"{token}" is not a valid retryOn policy')
 

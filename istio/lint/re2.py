@@ -33,14 +33,11 @@ class RegexError(ValueError):
 
 def check(pattern: str) -> None:
     """Raise RegexError unless `pattern` is a regular expression of RE2."""
-    reader = _Reader(pattern)
-    reader.alternatives()
-    if reader.rest:
-        raise RegexError("unexpected )")
+    _Reader(pattern).read()
 
 
 class _Reader:
-    """Recursive descent over the text; each method reads its part and returns the repetitions within it."""
+    """One pass over the text, without recursion: 1024 bytes can nest five hundred groups."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -62,33 +59,34 @@ class _Reader:
         self.position += len(literal) if found else 0
         return found
 
-    def alternatives(self) -> int:
-        """Read branches up to a closing parenthesis or the end."""
-        most = self.branch()
-        while self.skip("|"):
-            most = max(most, self.branch())
-        return most
-
-    def branch(self) -> int:
-        most, last, repeated = 1, 0, False
-        while (rest := self.rest) and rest[0] not in "|)":
-            counts = _COUNTS.match(rest)
-            if rest[0] in "*+?" or counts:
-                if repeated:
-                    raise RegexError(f"invalid nested repetition operator: {rest[:3]}")
-                if not last:
-                    raise RegexError(f"missing argument to repetition operator: {rest[0]}")
-                last *= self.repetition()
+    def read(self) -> None:
+        """Read the whole text, and keep count of how often its parts are repeated."""
+        outer: list[int] = []  # of each group that is open, the greatest count so far around it
+        most, last, repeated = 1, 0, False  # in this group; of the last operand, 0 if there is none
+        while self.rest:
+            if self.rest[0] in "*+?" or _COUNTS.match(self.rest):
+                if repeated or not last:
+                    problem = "invalid nested" if repeated else "missing argument to"
+                    raise RegexError(f"{problem} repetition operator: {self.rest[:3]}")
+                last, repeated = last * self.repetition(), True
                 if last > _MOST:
                     raise RegexError("invalid repeat count")
-                repeated = True
-            elif flags := _FLAGS.match(rest):
-                last = self.flags(flags[0]) or last
-                repeated = False
             else:
-                last, repeated = self.atom(), False
+                repeated = False
+                if self.skip("|"):
+                    last = 0
+                elif self.skip(")"):
+                    if not outer:
+                        raise RegexError("unexpected )")
+                    last, most = most, max(most, outer.pop())
+                elif self.rest[0] != "(":
+                    last = self.atom() or last
+                elif self.opening():
+                    outer.append(most)
+                    most, last = 1, 0
             most = max(most, last)
-        return most
+        if outer:
+            raise RegexError("missing closing )")
 
     def repetition(self) -> int:
         """Read one operator and a `?` after it; return its greatest count."""
@@ -104,35 +102,10 @@ class _Reader:
         self.skip("?")
         return max(most, 1)
 
-    def flags(self, text: str) -> int:
-        """Read `(?flags)`, which is no operand (0), or the group `(?flags:..)`."""
-        self.position += len(text)
-        return self.group() if text.endswith(":") else 0
-
-    def group(self) -> int:
-        most = self.alternatives()
-        if not self.skip(")"):
-            raise RegexError("missing closing )")
-        return most
-
-    def atom(self) -> int:
-        """Read a group, a class, an escape or a character."""
-        if self.skip("("):
-            self.position -= 1
-            return self.capture()
-        if self.skip("["):
-            self.char_class()
-        elif self.skip("\\Q"):
-            end = self.rest.find("\\E")
-            self.position = len(self.text) if end < 0 else self.position + end + 2
-        elif self.rest[0] == "\\":
-            if not (self.take(_ASSERTION) or self.take(_CLASS)):
-                self.escape()
-        else:
-            self.position += 1
-        return 1
-
-    def capture(self) -> int:
+    def opening(self) -> bool:
+        """Read what begins with a parenthesis; tell whether it opens a group: `(?flags)` does not."""
+        if flags := self.take(_FLAGS):
+            return flags[0].endswith(":")
         named = self.take(_NAMED)
         if named and named[1] in self.names:
             raise RegexError(f"duplicate capture group name: {named[1]}")
@@ -142,7 +115,22 @@ class _Reader:
             raise RegexError(f"invalid or unsupported Perl syntax: {self.rest[:3]}")
         else:
             self.position += 1
-        return self.group()
+        return True
+
+    def atom(self) -> int:
+        """Read a class, an escape or a character; return 1, or 0 for a quotation of nothing."""
+        if self.skip("["):
+            self.char_class()
+        elif self.skip("\\Q"):
+            quoted, closing, _ = self.rest.partition("\\E")
+            self.position += len(quoted + closing)
+            return min(len(quoted), 1)
+        elif self.rest[0] == "\\":
+            if not (self.take(_ASSERTION) or self.take(_CLASS)):
+                self.escape()
+        else:
+            self.position += 1
+        return 1
 
     def escape(self) -> int:
         """Read an escaped character; return it."""

@@ -30,9 +30,7 @@ def check_reach(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding
         spot, matches = child(path, index), route.get("match", [])
         if catch_all:
             reason = (
-                "route without matches defined before"
-                if matches
-                else "only the last rule can have no matches"
+                "route without matches defined before" if matches else "only the last may have no matches"
             )
             yield _unused(spot, _name(route, index), reason)
             continue
@@ -50,23 +48,25 @@ def check_reach(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding
 
 
 def check_overlap(routes: Sequence[dict[str, Any]], path: str) -> Iterator[Finding]:
-    """Yield a warning for each http match whose URI prefix an earlier match covers."""
-    seen: dict[str, _Prefix] = {}
+    """Yield a warning for each http match whose URI prefix begins with that of an earlier match."""
+    seen: set[str] = set()
+    earlier: dict[str, list[_Prefix]] = {}
+    sizes: set[int] = set()
     for index, route in enumerate(routes):
         if not route.get("match"):
             return
         for number, match in enumerate(route["match"]):
-            key = _key(match)
-            if key in seen or not match.get("uri", {}).get("prefix"):
+            if _key(match) in seen or not match.get("uri", {}).get("prefix"):
                 continue
+            seen.add(_key(match))
             mine = _Prefix.of(match, _name(route, index))
-            for earlier in seen.values():
-                if earlier.prefix != mine.prefix and earlier.takes(mine):
-                    spot = child(child(child(path, index), "match"), number)
-                    yield _taken(
-                        spot, f"prefix {mine.prefix} overlaps {earlier.prefix} in rule {earlier.rule}"
-                    )
-            seen[key] = mine
+            shorter = (mine.prefix[:size] for size in sorted(sizes) if size < len(mine.prefix))
+            wider = (each for prefix in shorter for each in earlier.get(prefix, ()) if each.takes(mine))
+            if first := next(wider, None):
+                reason = f"prefix {mine.prefix} overlaps {first.prefix} in rule {first.rule}"
+                yield _taken(f"{path}[{index}].match[{number}]", reason)
+            earlier.setdefault(mine.prefix, []).append(mine)
+            sizes.add(len(mine.prefix))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,9 @@ class _Prefix:
         return cls(rule, match["uri"]["prefix"], match.get("port", 0), method, authority, maps)
 
     def takes(self, later: _Prefix) -> bool:
-        """Tell whether every request of `later` is already taken by this match."""
+        """Tell whether this match takes all requests of `later`, whose prefix begins with its own."""
         return (
-            later.prefix.startswith(self.prefix)
-            and later.port == self.port
+            later.port == self.port
             and self.method.startswith(later.method)
             and self.authority.startswith(later.authority)
             and all(

@@ -41,6 +41,12 @@ def _wrong_type(path: str, value: Any, allowed: str) -> Finding:
     return problem("PSx02", path, f"must be {allowed}", found=found)
 
 
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """True or false."""
@@ -95,8 +101,7 @@ class Number:
 
     def check(self, value: Any, path: str) -> Iterator[Finding]:
         """Check that `value` is such a number."""
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (self.whole and value != int(value)):
+        if not _is_number(value) or (self.whole and value != int(value)):
             yield _wrong_type(path, value, "an integer" if self.whole else "a number")
         elif not self.low <= value <= self.high:
             yield problem(

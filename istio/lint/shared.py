@@ -72,9 +72,20 @@ def covers(wide: str, narrow: str) -> bool:
     return narrow.endswith(wide[1:])
 
 
-def overlap(one: str, other: str) -> bool:
-    """Tell whether two hosts, wildcards included, have a name in common (as istiod judges it)."""
-    return covers(one, other) or covers(other, one)
+def clashes(hosts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of each host that another one equals or covers, and of that other one."""
+    first: dict[str, int] = {}
+    for index, host in enumerate(hosts):
+        other = first.setdefault(host, index)
+        if other != index:
+            yield index, other
+    wild = {host[1:]: index for host, index in first.items() if host.startswith("*")}
+    for host, index in first.items():
+        text = host.removeprefix("*")
+        wider = (wild.get(text[start:], index) for start in range(len(text) + 1))
+        other = next((each for each in wider if each != index), index)
+        if other != index:
+            yield index, other
 
 
 def check_port(number: Any, path: str) -> Iterator[Finding]:

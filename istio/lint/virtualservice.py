@@ -6,7 +6,6 @@ A VirtualService without hosts is a delegate: the http routes that another one r
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from istio.lint.codes import problem
@@ -14,7 +13,7 @@ from istio.lint.headers import is_claim
 from istio.lint.http import check_destinations, check_http_route
 from istio.lint.matches import check_gateways, check_layer4_match
 from istio.lint.reach import check_overlap, check_reach
-from istio.lint.shared import check_export_to, covers, domain_fault, is_address, overlap
+from istio.lint.shared import check_export_to, clashes, covers, domain_fault, is_address
 from policies.documents import child
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ def _check_hosts(spec: Spec) -> Iterator[Finding]:
         elif host == "*" and not _on_gateway(spec):
             faulty = True
             yield problem("PS123", spot, "wildcard host * is not allowed on the mesh gateway")
-    for one, other in combinations(hosts, 2) if not faulty else ():
-        if overlap(one, other):
-            yield problem("PS122", "spec.hosts", f"duplicate hosts in virtual service: {one} & {other}")
+    for index, other in clashes(hosts) if not faulty else ():
+        message = f"duplicate hosts in virtual service: {hosts[index]} & {hosts[other]}"
+        yield problem("PS122", child("spec.hosts", index), message)
 
 
 def _host_fault(host: str, *, sni: bool) -> str | None:

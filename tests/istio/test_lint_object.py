@@ -14,6 +14,7 @@ from istio.lint import lint_object
 from istio.lint.codes import CODES, KINDS, catalogue
 from istio.lint.fields import SPECS
 from istio.lint.schema import Items, Message, Table
+from policies.findings import errors
 
 ROOT = Path(__file__).parents[2]
 CORPUS = [yaml.safe_load(file.read_text()) for file in sorted((ROOT / "tests/corpus/lint").glob("*/*.yaml"))]
@@ -57,6 +58,17 @@ def test_an_unknown_field_like_no_other_gets_no_suggestion():
 def test_a_wrong_type_is_described_as_a_person_would():
     finding = only(virtual_service(timeout=5))
     assert (finding.code, finding.path, finding.found) == ("PS102", "spec.http[0].timeout", "the number 5")
+
+
+@pytest.mark.parametrize("weight", [10**400, -(10**400), 1e300, float("inf"), float("nan"), True])
+def test_a_number_of_any_size_is_judged(weight):
+    obj = virtual_service(route=[{"destination": {"host": "web"}, "weight": weight}])
+    assert {finding.code for finding in lint_object(obj)} <= {"PS102", "PS104", "PS137"}
+    assert errors(lint_object(obj))
+
+
+def test_a_retry_status_of_thousands_of_digits_is_none():
+    assert only(virtual_service(retries={"attempts": 1, "retryOn": "5" * 5000})).code == "PS140"
 
 
 def test_istiods_rules_wait_until_the_types_are_right():
