@@ -17,6 +17,8 @@ STALLED = frozenset(
     {"RouteUnreadable", "Drift", "Invalid", "DeadlineExceeded", "MetricsUnavailable", "NoData", "NotReady"}
 )
 """Reasons to hold that do not pass by themselves."""
+ENDINGS = frozenset({"RollBack", "Promote", "Supersede"})
+"""Decisions that end a run."""
 
 
 def _truth(value: bool | None) -> Truth:
@@ -39,14 +41,16 @@ def with_conditions(
         ("Stalled", stalled),
         ("Progressing", active and not stalled and not (run and run.paused)),
         ("Paused", bool(run and run.paused)),
-        ("Healthy", None if run is None else not harmed and judgement.kind not in {"Harmful", "Invalid"}),
+        ("Healthy", None if run is None else not harmed and not (active and judgement.kind == "Invalid")),
         ("TrafficApplied", run.applied if run else None),
         ("MetricsAvailable", not silent if active else None),
     )
     for type_, value in table:
         reason, message = _why(type_, decision, world, judgement, run)
         status = status.with_condition(type_, _truth(value), reason, message, now=now, generation=generation)
-    verdict = judgement.kind if run else ""
+    # an ended run keeps the verdict that ended it
+    judged = active or decision.action in ENDINGS
+    verdict = judgement.kind if judged else status.verdict
     return status.model_copy(
         update={
             "observed_generation": generation,
@@ -63,7 +67,7 @@ def _why(
     if type_ == "MetricsAvailable":
         return ("MetricsUnavailable", world.metrics_error) if world.metrics_error else (judgement.kind, "")
     if type_ == "Healthy":
-        return judgement.kind if run else "NoRun", run.message if run and not run.active else ""
+        return ("Judged", "") if run and run.active else (run.reason if run else "NoRun", "")
     if type_ == "TrafficApplied":
         return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
     if run is not None and not run.active:

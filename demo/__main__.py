@@ -4,8 +4,8 @@
     errors      1 % of errors becomes 3 %                         -> rolled back
     slow-tail   2 % of requests take one second longer            -> rolled back
 
-With --aa all three candidates are good. Without a terminal it exits 0 only if every decision is right; with
-one it keeps serving the reports until Ctrl-C. It writes demo-summary.json.
+With --aa all three candidates are good, and none may be rolled back. Without a terminal it exits 0 only if
+every decision is right; with one it keeps serving the reports until Ctrl-C. It writes demo-summary.json.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SUMMARY = ROOT / "demo-summary.json"
 REPORTS = ROOT / "demo-reports"
 
 SERVICES = (
-    Service("good", "promoted", ()),
-    Service("errors", "rolled-back", ("--error-rate", "0.03")),
-    Service("slow-tail", "rolled-back", ("--slow-share", "0.02", "--slow-ms", "1000")),
+    Service("good", ("promoted",), ()),
+    Service("errors", ("rolled-back",), ("--error-rate", "0.03")),
+    Service("slow-tail", ("rolled-back",), ("--slow-share", "0.02", "--slow-ms", "1000")),
 )
 
 
@@ -66,7 +66,7 @@ async def demo(options: argparse.Namespace) -> int:
             summary = [watcher.summarise(rollouts[each.name]) for each in wanted]
             write_summary(options.summary, summary)
             await watcher.save_reports(summary, REPORTS)
-            right = all(row["decision"] == each.expected for row, each in zip(summary, wanted, strict=True))
+            right = all(row["decision"] in each.right for row, each in zip(summary, wanted, strict=True))
             watcher.show_result(summary, right=right, seconds=time.monotonic() - began, reports=REPORTS)
             if sys.stdout.isatty() and not options.exit:
                 await serve_on(stack.url)

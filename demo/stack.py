@@ -25,15 +25,15 @@ START_TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One rollout of the demo: its name, the right decision, and how the candidate misbehaves."""
+    """One rollout of the demo: its name, the right decisions, and how the candidate misbehaves."""
 
     name: str
-    expected: str
+    right: tuple[str, ...]
     faults: tuple[str, ...]
 
     def harmless(self) -> Service:
-        """Return the same service with a candidate like its control."""
-        return replace(self, expected="promoted", faults=())
+        """Return the same service with a candidate like its control: anything but a rollback is right."""
+        return replace(self, right=("promoted", "held"), faults=())
 
 
 class DemoError(Exception):

@@ -1,0 +1,79 @@
+"""Conditions are what scripts wait for: each situation has the ones that kstatus and our readers expect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from controller.conditions import with_conditions
+from controller.decision import Judgement, World
+from controller.machine import decide
+from controller.ports import Applied
+from tests.support.situations import NOW, judged, on_step, open_run, policy, world
+
+if TYPE_CHECKING:
+    from controller.status import Status
+
+RESTING = {"stable": 100, "candidate": 0}
+
+
+def conditions(
+    status: Status, here: World, judgement: Judgement, now: float = NOW
+) -> tuple[Status, dict[str, str]]:
+    decision = decide(policy(), status, here, judgement, now)
+    told = with_conditions(decision, here, judgement, now=now, generation=3)
+    return told, {condition.type: condition.status for condition in told.conditions}
+
+
+def test_a_run_in_progress_is_reconciling_and_not_ready() -> None:
+    status, found = conditions(open_run(step_started_at=NOW - 20), world(), judged("Undecided"))
+    assert (found["Ready"], found["Reconciling"], found["Stalled"], found["Healthy"]) == (
+        "False", "True", "False", "True",
+    )  # fmt: skip
+    assert status.observed_generation == 3
+    assert status.summary == "Step 1/3, 5% to candidate: undecided"
+
+
+def test_a_promoted_run_is_ready_once_the_proxies_confirmed() -> None:
+    status, here = on_step(2)
+    promoted, found = conditions(status, here, judged("Safe"))
+    assert (found["Ready"], promoted.verdict) == ("False", "Safe")
+    done, found = conditions(promoted, world(live={"stable": 0, "candidate": 100}), Judgement())
+    assert (found["Ready"], found["Stalled"], done.verdict) == ("True", "False", "Safe")
+
+
+def test_a_rolled_back_run_is_stalled_unhealthy_and_keeps_its_verdict() -> None:
+    bad, _ = conditions(open_run(), world(), judged("Harmful"))
+    done, found = conditions(bad, world(live=RESTING), Judgement())
+    assert (found["Ready"], found["Stalled"], found["Healthy"]) == ("False", "True", "False")
+    assert done.verdict == "Harmful"
+
+
+@pytest.mark.parametrize(
+    ("here", "judgement", "type_", "reason"),
+    [
+        (world(metrics_error="down"), judged("Undecided"), "MetricsAvailable", "MetricsUnavailable"),
+        (world(live=None, route_error="gone"), judged("Undecided"), "Stalled", "RouteUnreadable"),
+        (world(), judged("Invalid"), "Stalled", "Invalid"),
+    ],
+)
+def test_what_hinders_a_run_is_named(here: World, judgement: Judgement, type_: str, reason: str) -> None:
+    status, found = conditions(open_run(step_started_at=NOW - 100), here, judgement)
+    condition = status.condition(type_)
+    assert condition is not None
+    assert condition.reason == reason
+    assert found["Stalled"] == "True"
+
+
+def test_transition_times_move_only_with_the_status() -> None:
+    first, _ = conditions(open_run(), world(), judged("Undecided"))
+    second, _ = conditions(first, world(), judged("Undecided"), NOW + 50)
+    assert second.conditions == first.conditions
+    lagging = first.model_copy(update={"run": first.run.model_copy(update={"applied": False})})  # type: ignore[union-attr]
+    third, _ = conditions(
+        lagging, world(applied=Applied(ok=False, detail="old")), judged("Undecided"), NOW + 60
+    )
+    changed = third.condition("TrafficApplied")
+    assert changed is not None
+    assert changed.last_transition_time == NOW + 60
