@@ -67,13 +67,14 @@ def test_what_hinders_a_run_is_named(here: World, judgement: Judgement, type_: s
 
 
 def test_transition_times_move_only_with_the_status() -> None:
-    first, _ = conditions(open_run(), world(), judged("Undecided"))
-    second, _ = conditions(first, world(), judged("Undecided"), NOW + 50)
+    resting, behind = open_run(step_started_at=NOW - 20), Applied(ok=False, detail="old")
+    first, _ = conditions(resting, world(), judged("Undecided"))
+    second, _ = conditions(first, world(), judged("Undecided"), NOW + 5)
     assert second.conditions == first.conditions
-    lagging = first.model_copy(update={"run": first.run.model_copy(update={"applied": False})})  # type: ignore[union-attr]
-    third, _ = conditions(
-        lagging, world(applied=Applied(ok=False, detail="old")), judged("Undecided"), NOW + 60
-    )
-    changed = third.condition("TrafficApplied")
+    assert first.run is not None
+    lagging = first.model_copy(update={"run": first.run.model_copy(update={"applied": False})})
+    third, _ = conditions(lagging, world(applied=behind), judged("Undecided"), NOW + 6)
+    changed, kept = third.condition("TrafficApplied"), third.condition("Paused")
     assert changed is not None
-    assert changed.last_transition_time == NOW + 60
+    assert kept is not None
+    assert (changed.last_transition_time, kept.last_transition_time) == (NOW + 6, NOW)
