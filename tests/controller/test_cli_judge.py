@@ -1,0 +1,148 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from controller.cli import app
+
+HEADER = "interval,control_total,control_events,candidate_total,candidate_events"
+HARMFUL = f"{HEADER}\n0,1800,20,200,4\n1,1800,20,200,12\n2,1800,20,200,14\n"
+QUIET = f"{HEADER}\n0,1800,20,200,2\n1,1800,18,200,2\n"
+EMPTY = f"{HEADER}\n0,0,0,0,0\n1,0,0,0,0\n"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"harmful": HARMFUL, "quiet": QUIET, "empty": EMPTY}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+
+    def invoke(*arguments):
+        return CliRunner().invoke(app, ["judge", *arguments])
+
+    return invoke
+
+
+def test_json_is_one_object_a_line_in_the_order_of_the_files(run):
+    result = run("harmful.csv", "empty.csv", "quiet.csv", "-o", "json")
+    assert result.exit_code == 0
+    harmful, empty, quiet = map(json.loads, result.stdout.splitlines())
+    assert [each["file"] for each in (harmful, empty, quiet)] == ["harmful.csv", "empty.csv", "quiet.csv"]
+    assert [each["verdict"] for each in (harmful, empty, quiet)] == ["Harmful", "NoData", "Undecided"]
+    assert harmful["crossed_at"] == 1
+    assert len(harmful["e_values"]) == harmful["intervals"] == 3
+    assert harmful["bound"] == pytest.approx(20)
+    assert harmful["confidence_sequence"][0] > 1
+    assert harmful["assumed"]["planned_looks"] == 3
+    assert empty["e_values"] == [1.0, 1.0]
+    assert empty["odds_ratio"] is None
+    assert quiet["crossed_at"] is None
+
+
+def test_options_reach_the_judge(run):
+    options = ["--alpha", "0.001", "--null-odds-ratio", "1.5", "--odds-ratios", "2,3", "--dispersion", "2"]
+    result = run("harmful.csv", "-o", "json", "--no-restart", "--planned-looks", "9", *options)
+    found = json.loads(result.stdout)
+    assert found["alpha"] == 0.001
+    assert found["assumed"]["null_odds_ratio"] == 1.5
+    assert found["assumed"]["odds_ratios"] == [2, 3]
+    assert found["assumed"]["dispersion"] == 2
+    assert found["assumed"]["restart"] is False
+
+
+def test_the_restart_half_is_on_unless_switched_off(run):
+    with_it, without = (
+        json.loads(run("harmful.csv", "-o", "json", *flags).stdout)["e_values"]
+        for flags in ([], ["--no-restart"])
+    )
+    assert with_it != without
+
+
+def test_text_is_a_sentence_per_file(run):
+    result = run("harmful.csv", "quiet.csv")
+    first, second = result.stdout.splitlines()
+    assert first.startswith("harmful.csv: Harmful: ")
+    assert "crossed in interval 1" in first
+    assert second.startswith("quiet.csv: Undecided: ")
+
+
+def test_crossing_with_alternatives_below_the_null_is_safe(run, tmp_path):
+    (tmp_path / "good.csv").write_text(HEADER + "".join(f"\n{i},1800,20,200,2" for i in range(40)))
+    found = json.loads(
+        run("good.csv", "--null-odds-ratio", "2", "--odds-ratios", "1,0.8", "-o", "json").stdout
+    )
+    assert found["verdict"] == "Safe"
+    assert found["assumed"]["null"] == "odds ratio >= 2"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "bad.csv: row 1: the header must be"),
+        (HEADER.encode() + b"\n0,10,11,5,0\n", "bad.csv: row 2: control_events 11 is above control_total 10"),
+        (HEADER.encode() + b"\n0,10,1,5,-1\n", "bad.csv: row 2: candidate_events"),
+        (bytes(range(256)), "bad.csv: row 1: not a text file"),
+        (b"\x00" * 50, "bad.csv: row 1: the header must be"),
+        (None, "bad.csv: No such file or directory"),
+    ],
+)
+def test_a_bad_file_is_one_line_on_stderr_and_nothing_on_stdout(run, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "bad.csv").write_bytes(content)
+    result = run("quiet.csv", "bad.csv", "-o", "json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_folder_is_no_table(run):
+    result = run(".")
+    assert result.exit_code == 2
+    assert "Is a directory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--alpha", "1"], "alpha"),
+        (["--alpha", "nan"], "alpha"),
+        (["--dispersion", "0"], "dispersion"),
+        (["--odds-ratios", "2,x"], "--odds-ratios"),
+        (["--odds-ratios", ""], "--odds-ratios"),
+        (["--odds-ratios", "0.5,2"], "all above or all below"),
+        (["--planned-looks", "0"], "planned looks"),
+    ],
+)
+def test_a_bad_option_is_one_line_on_stderr(run, options, words):
+    result = run("quiet.csv", *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["-o", "xml"], ["--alpha", "much"], ["--unknown"], []])
+def test_usage_errors_have_status_2(run, options):
+    result = run(*options) if not options else run("quiet.csv", *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(run, tmp_path):
+    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + QUIET.encode())
+    assert run("bom.csv").exit_code == 0
+
+
+def test_judging_imports_nothing_that_it_does_not_need(tmp_path):
+    (tmp_path / "quiet.csv").write_text(QUIET)
+    code = (
+        "import sys; from controller.cli import app\n"
+        f"app(['judge', {str(tmp_path / 'quiet.csv')!r}], standalone_mode=False)\n"
+        "print([m for m in ('fastapi', 'kubernetes', 'sqlalchemy', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
