@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from controller.status import Run, Status, Truth
 
 STALLED = frozenset(
-    {"RouteUnreadable", "Drift", "Invalid", "DeadlineExceeded", "MetricsUnavailable", "NoData", "NotReady"}
+    {
+        "RouteUnreadable",
+        "ControlGone",
+        "Drift",
+        "Invalid",
+        "DeadlineExceeded",
+        "MetricsUnavailable",
+        "NoData",
+        "NotReady",
+    }
 )
 """Reasons to hold that do not pass by themselves."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede"})

@@ -3,18 +3,19 @@
 The rules, in order of priority; the first that has something to say decides:
 
     an open run                                    no open run
-    1  abort        a person aborts: roll back     1  settle    finish the last write, then confirm it
-    2  gone         candidate not there: roll back 2  retry     starts a run; other actions are refused
-    3  harm         harm is proven: roll back      3  start     the candidate is new and ready
-    4  superseded   a newer candidate: start over  4  idle
-    5  silence      no data too long: policy's rule
-    6  deadline     too long undecided: policy's rule
-    7  manual       pause, resume, promote
-    8  settle       write what is wanted, then wait until the proxies confirm it
-    9  drift        somebody changed the weights: correct, adopt or hold
-    10 paused       hold
-    11 blind        no fresh or no valid evidence: hold
-    12 step         hold, go on, or promote
+    1  cornered     control not there: hold        1  settle    finish the last write, then confirm it
+    2  abort        a person aborts: roll back     2  retry     starts a run; other actions are refused
+    3  gone         candidate not there: roll back 3  start     the candidate is new and ready
+    4  harm         harm is proven: roll back      4  idle
+    5  superseded   a newer candidate: start over
+    6  silence      no data too long: policy's rule
+    7  deadline     too long undecided: policy's rule
+    8  manual       pause, resume, promote
+    9  settle       write what is wanted, then wait until the proxies confirm it
+    10 drift        somebody changed the weights: correct, adopt or hold
+    11 paused       hold
+    12 blind        no fresh or no valid evidence: hold
+    13 step         hold, go on, or promote
 
 Nothing here reads a clock, a network or a file: a decision can be replayed from the history.
 """
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 STALE_INTERVALS = 3
 """Data older than this many intervals (and some seconds for late scrapes) is no data."""
 STALE_SLACK = 5.0
+UNANSWERED = frozenset({"WaitingForProxies", "ControlGone"})
+"""Reasons to hold that leave a manual action for later."""
 
 
 def decide(policy: RolloutPolicy, status: Status, world: World, judgement: Judgement, now: float) -> Decision:
@@ -56,7 +59,7 @@ def _with_roles(policy: RolloutPolicy, status: Status) -> Status:
 def _acknowledged(decision: Decision, case: Case) -> Decision:
     """Mark the manual action as seen, so that it happens once; settling comes first and answers nothing."""
     action = case.action
-    if action is None or decision.action in {"Settle", "Confirm"} or decision.reason == "WaitingForProxies":
+    if action is None or decision.action in {"Settle", "Confirm"} or decision.reason in UNANSWERED:
         return decision
     seen = LastAction(nonce=action.nonce, verb=action.verb, result=f"{decision.reason}: {decision.message}")
     status = decision.status.model_copy(update={"last_action": seen})
@@ -64,6 +67,16 @@ def _acknowledged(decision: Decision, case: Case) -> Decision:
 
 
 # --- an open run
+
+
+def _cornered(case: Case) -> Decision | None:
+    """Without the control there is nowhere to roll back to: traffic never goes where nothing answers."""
+    why = case.world.missing.get(case.run.control)
+    if not why or (case.action is not None and case.action.verb == "promote-full"):
+        return None
+    return case.hold(
+        "ControlGone", f"cannot roll back: {case.run.control} takes no traffic: {why}", warning=True
+    )
 
 
 def _abort(case: Case) -> Decision | None:
@@ -296,6 +309,7 @@ def _words(weights: Mapping[str, int]) -> str:
 
 
 _OPEN = (
-    _abort, _gone, _harm, _superseded, _silence, _deadline, _manual, _settle, _drift, _paused, _blind, _step,
+    _cornered, _abort, _gone, _harm, _superseded, _silence, _deadline, _manual, _settle, _drift, _paused,
+    _blind, _step,
 )  # fmt: skip
 _CLOSED = (_finish, _retry, _start, _idle)

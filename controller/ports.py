@@ -155,4 +155,4 @@ class History(Protocol):
         """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
 
     async def run(self, run: str) -> Mapping[str, Any] | None:
-        """Return a run with its ticks ({at, cursor, weights, verdict}), intervals, decisions, oldest first."""
+        """Return a run with ticks ({at, cursor, weights, verdict}), intervals, decisions; oldest first."""

@@ -161,6 +161,8 @@ class _Controller:
         self._run(api.serve(sockets=[listener]), "api")
         write_json(layout.endpoint, {"url": url, "pid": os.getpid()})
         announce(f"Penstock serves {layout.root} at {url}; Prometheus at {prometheus_url}")
+        if options.prometheus_url:
+            announce(f"it must scrape Envoy as {layout.prometheus / 'scrape.json'} says")
 
     async def _start_dataplane(self, store: LocalStore, options: Options) -> tuple[EnvoyDataPlane, str]:
         """Adopt or start Envoy and Prometheus; return the data plane and Prometheus' address."""
@@ -171,7 +173,10 @@ class _Controller:
         if running is None or "envoy" not in running.children:
             await self._prepare(files, dataplane)
         specs = [envoy_spec(self._layout, bootstrap(admin, str(self._layout.xds)), admin_port=admin)]
-        url = self._options.prometheus_url or self._own_prometheus(specs, admin)
+        config = prometheus_config(admin, self._options.scrape_interval)
+        if self._options.prometheus_url:
+            write_json(self._layout.prometheus / "scrape.json", config)
+        url = self._options.prometheus_url or self._own_prometheus(specs, config)
         self.adopted = (await self._processes.ensure(specs)).adopted
         self._run(self._keep_keeper(specs), "keeper")
         return dataplane, url
@@ -199,9 +204,8 @@ class _Controller:
             except DataPlaneError as error:
                 log.warning("%s", error)
 
-    def _own_prometheus(self, specs: list[ChildSpec], admin: int) -> str:
+    def _own_prometheus(self, specs: list[ChildSpec], config: Mapping[str, Any]) -> str:
         port = self._processes.port("prometheus", "web")
-        config = prometheus_config(admin, self._options.scrape_interval)
         specs.append(prometheus_spec(self._layout, config, port=port))
         return f"http://127.0.0.1:{port}"
 

@@ -194,6 +194,17 @@ def test_a_candidate_that_cannot_take_traffic_is_rolled_back_with_that_reason() 
     assert "version=v2" in decision.message
 
 
+@pytest.mark.parametrize("judgement", [judged("Harmful"), UNDECIDED, judged("Safe")])
+def test_traffic_never_goes_back_to_a_control_that_is_not_there(judgement: Judgement) -> None:
+    alone = world(revisions={"candidate": "b"}, missing={"stable": "no endpoint"}, action=ABORT)
+    held = decide(policy(), open_run(), alone, judgement, NOW)
+    assert outcome(held) == ("Hold", "ControlGone", None)
+    back = decide(policy(), held.status, world(action=ABORT), judgement, NOW)
+    assert back.action == "RollBack", "the abort was forgotten"
+    full = replace(alone, action=Action("n2", "promote-full"))
+    assert decide(policy(), open_run(), full, judgement, NOW).write == {"stable": 0, "candidate": 100}
+
+
 def test_a_newer_candidate_starts_over_with_a_run_of_its_own() -> None:
     newer = world(revisions={"stable": "a", "candidate": "c"})
     ended = decide(policy(), open_run(), newer, UNDECIDED, NOW)
