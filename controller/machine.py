@@ -71,12 +71,12 @@ def _acknowledged(decision: Decision, case: Case) -> Decision:
 
 def _cornered(case: Case) -> Decision | None:
     """Without the control there is nowhere to roll back to: traffic never goes where nothing answers."""
-    why = case.world.missing.get(case.run.control)
-    if not why or (case.action is not None and case.action.verb == "promote-full"):
+    run, why = case.run, case.world.missing.get(case.run.control)
+    if not why:
         return None
-    return case.hold(
-        "ControlGone", f"cannot roll back: {case.run.control} takes no traffic: {why}", warning=True
-    )
+    if case.action is not None and case.action.verb == "promote-full":
+        return case.promote("PromotedByHand", f"promoted by {case.action.actor}, the control being gone")
+    return case.hold("ControlGone", f"cannot roll back: {run.control} takes no traffic: {why}", warning=True)
 
 
 def _abort(case: Case) -> Decision | None:
