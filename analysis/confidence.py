@@ -32,13 +32,15 @@ _STEP = float(NODES[1] - NODES[0])
 _STENCIL = np.arange(-2, 4)
 _POLYNOMIALS = np.linalg.inv(np.vander(_STENCIL.astype(np.float64), increasing=True))
 _MIXTURE = math.log(10)
-_OFFSETS = np.concatenate([[0.0], np.geomspace(1e-6, 2 * _REACH, 120)])
+_DISTANCES = np.geomspace(1e-6, 2 * _REACH, 120)
+_OFFSETS = np.concatenate([-_DISTANCES[::-1], [0.0], _DISTANCES])
+_FRACTIONS = np.linspace(0, 1, 33)
 
 
 def _between(likelihood: Floats, x: Floats) -> Floats:
     """Return Lambda at any x = ln w within the nodes."""
     position = (x + _REACH) / _STEP
-    cell = np.clip(position.astype(np.int64), 2, NODES.size - 4)
+    cell = np.minimum(np.maximum(position.astype(np.int64), 2), NODES.size - 4)
     powers = np.vander(position - cell, _STENCIL.size, increasing=True)
     around = likelihood[cell[:, None] + _STENCIL]
     return np.asarray(np.einsum("ij,ij->i", around, powers @ _POLYNOMIALS))
@@ -72,10 +74,10 @@ def confidence_bounds(likelihood: Floats, alpha: float) -> tuple[float, float | 
     threshold = _log_mixture(grid, values) + math.log(alpha)
     middle = int(np.searchsorted(grid, peak))
     below = np.flatnonzero(values <= threshold)
-    left, right = below[below < middle], below[below >= middle]
-    low = _refine(likelihood, threshold, grid[left[-1]], grid[left[-1] + 1]) if left.size else None
-    high = _refine(likelihood, threshold, grid[right[0]], grid[right[0] - 1]) if right.size else None
-    return (0.0 if low is None else math.exp(low)), (None if high is None else math.exp(high))
+    left, right = below[below < middle][-1:], below[below >= middle][:1]
+    outer, inner = np.concatenate([left, right]), np.concatenate([left + 1, right - 1])
+    bounds = np.exp(_refine(likelihood, threshold, grid[outer], grid[inner])).tolist()
+    return (bounds[0] if left.size else 0.0), (bounds[-1] if right.size else None)
 
 
 def _peak(likelihood: Floats) -> float:
@@ -92,8 +94,9 @@ def _grid(peak: float) -> Floats:
     """Return rising points over all nodes, finest at the peak and at the mixture's point next to it."""
     nearest = min(max(peak, -_MIXTURE), _MIXTURE)
     ends = [-_REACH, -_MIXTURE, _MIXTURE, _REACH]
-    points = np.concatenate([peak - _OFFSETS, peak + _OFFSETS, nearest - _OFFSETS, nearest + _OFFSETS, ends])
-    return np.unique(np.clip(points, -_REACH, _REACH))
+    centres = [peak] if nearest == peak else [peak, nearest]
+    points = np.concatenate([ends, *(centre + _OFFSETS for centre in centres)])
+    return np.unique(np.minimum(np.maximum(points, -_REACH), _REACH))
 
 
 def _log_mixture(grid: Floats, values: Floats) -> float:
@@ -104,8 +107,9 @@ def _log_mixture(grid: Floats, values: Floats) -> float:
     return top + math.log(float(area) / (2 * _MIXTURE))
 
 
-def _refine(likelihood: Floats, threshold: float, outer: float, inner: float) -> float:
-    """Return the innermost of 33 points between that is still outside C_t."""
-    points = np.linspace(outer, inner, 33)
-    inside = np.flatnonzero(_between(likelihood, points) > threshold)
-    return float(points[max(int(inside[0]) - 1, 0)] if inside.size else inner)
+def _refine(likelihood: Floats, threshold: float, outer: Floats, inner: Floats) -> Floats:
+    """Return, between each outer and inner point, the innermost of 33 points that is still outside C_t."""
+    points = outer[:, None] + (inner - outer)[:, None] * _FRACTIONS
+    inside = _between(likelihood, points.ravel()).reshape(points.shape) > threshold
+    first = np.where(inside.any(axis=1), inside.argmax(axis=1), _FRACTIONS.size)
+    return np.asarray(points[np.arange(outer.size), np.maximum(first - 1, 0)])
