@@ -84,6 +84,11 @@ class Case:
     now: float
 
     @property
+    def inputs(self) -> tuple[RolloutPolicy, Status, World, Judgement, float]:
+        """Everything that a decision is made of, in the order that `decide` takes it."""
+        return self.policy, self.status, self.world, self.judgement, self.now
+
+    @property
     def run(self) -> Run:
         """The present run; ValueError when there is none."""
         if self.status.run is None:

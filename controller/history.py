@@ -245,9 +245,14 @@ def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decisio
         .order_by(_DECISIONS.c.seq.desc())
         .limit(1)
     ).first()
-    if last is None or last.decision != json.loads(json.dumps(decision)):
+    if last is None or _identity(last.decision) != _identity(decision):
         seq = last.seq + 1 if last else 0
         connection.execute(sa.insert(_DECISIONS).values(**look, seq=seq, decision=decision))
+
+
+def _identity(decision: Mapping[str, Any]) -> list[Any]:
+    """Return what makes a decision: taken again after a crash, only its moment and its words may differ."""
+    return [decision.get(field) for field in ("action", "reason", "step", "weights")]
 
 
 def _evidence(connection: sa.Connection, run: str) -> tuple[int, Mapping[str, Any]] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.actions import action_of
 from controller.conditions import with_conditions
-from controller.decision import NOT_APPLIED, Decision, Judgement, World
+from controller.decision import NOT_APPLIED, Case, Decision, World
 from controller.evidence import Collector, Dossier, Owed, judgement_of
 from controller.machine import decide
 from controller.ports import (
@@ -24,6 +24,7 @@ from controller.ports import (
     Tick,
     UnavailableError,
 )
+from controller.replay import kept
 from controller.scene import KINDS, MANAGER, Objects, Scene, key_of, read_scene
 from controller.status import Run, Status, to_rfc3339
 from istio.route import RouteError
@@ -192,12 +193,13 @@ class Loop:
         """Decide on one rollout and carry it out; return the seconds until it wants to be looked at again."""
         judgement = judgement_of(rollout.dossier)
         world = await self._world(rollout)
-        decision = decide(rollout.policy, rollout.status, world, judgement, now)
-        recorded = await self._record(rollout, decision, judgement, now)
+        case = Case(rollout.policy, rollout.status, world, judgement, now)
+        decision = decide(*case.inputs)
+        recorded = await self._record(rollout, decision, case)
         if not recorded and decision.action not in {"RollBack", "Settle", "Confirm"}:
             # nothing is decided without a record, but a rollback never waits for bookkeeping
             return RETRY
-        await self._enact(rollout, decision, world, judgement, now)
+        await self._enact(rollout, decision, case)
         return self._next(rollout.policy, decision, now)
 
     async def _world(self, rollout: _Rollout) -> World:
@@ -218,17 +220,17 @@ class Loop:
                 return applied
         return Applied(ok=bool(scene.virtual_services))
 
-    async def _record(self, rollout: _Rollout, decision: Decision, judgement: Judgement, now: float) -> bool:
+    async def _record(self, rollout: _Rollout, decision: Decision, case: Case) -> bool:
         """Write what was seen and decided to the history; False when it cannot be written now."""
         run, dossier = decision.status.run, rollout.dossier
         news = decision.notable and decision.action not in {"Confirm", "Refuse"}
         if run is None or not (news or (dossier and dossier.intervals)):
             return True
         tick = Tick(
-            run=run.id, policy=rollout.policy.key, at=now, cursor=dossier.cursor if dossier else 0,
+            run=run.id, policy=rollout.policy.key, at=case.now, cursor=dossier.cursor if dossier else 0,
             weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
             intervals=dossier.intervals if dossier else [], evidence=dossier.stored() if dossier else {},
-            verdict=judgement.numbers, decision=_told(decision, judgement, run) if news else None,
+            verdict=case.judgement.numbers, decision=kept(decision, case) if news else None,
             run_facts=_run_facts(rollout.policy, run),
         )  # fmt: skip
         try:
@@ -251,12 +253,10 @@ class Loop:
             self._unrecorded.pop(0)
         await self._history.record(tick)
 
-    async def _enact(
-        self, rollout: _Rollout, decision: Decision, world: World, judgement: Judgement, now: float
-    ) -> None:
+    async def _enact(self, rollout: _Rollout, decision: Decision, case: Case) -> None:
         """Carry a decision out: first the status (the intent), then the traffic, then the word of it."""
         generation = int(rollout.obj["metadata"].get("generation", 0))
-        status = with_conditions(decision, world, judgement, now=now, generation=generation)
+        status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
         body = status.dump()
         if body != rollout.obj.get("status"):
             version = rollout.obj["metadata"]["resourceVersion"]
@@ -268,8 +268,8 @@ class Loop:
         if decision.write is not None:
             await self._write(rollout, decision.write)
         self._recorder.telemetry.show(rollout.policy.key, status.weights, status.verdict)
-        if judgement.numbers:
-            self.verdicts[rollout.policy.key] = judgement.numbers
+        if case.judgement.numbers:
+            self.verdicts[rollout.policy.key] = case.judgement.numbers
         self._recorder.news.tell("rollout", rollout.obj)
 
     async def _write(self, rollout: _Rollout, weights: Mapping[str, int]) -> None:
@@ -301,15 +301,6 @@ class Loop:
         step = policy.spec.decision.interval.seconds
         settle = self._collector.settle
         return ((now - settle) // step + 1) * step + settle - now
-
-
-def _told(decision: Decision, judgement: Judgement, run: Run) -> dict[str, Any]:
-    """Return a decision with its inputs, as it is kept."""
-    return {
-        "action": decision.action, "reason": decision.reason, "message": decision.message, "step": run.step,
-        "weights": run.weights,
-        "inputs": {"verdict": judgement.kind, "sentence": judgement.sentence, "dataEnd": judgement.data_end},
-    }  # fmt: skip
 
 
 def _run_facts(policy: RolloutPolicy, run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from controller.loop import Loop
 from controller.news import News
 from controller.ports import Ref, UnavailableError
 from controller.record import Recorder
+from controller.replay import replay
 from controller.standalone.store import LocalStore
 from controller.status import Status
 from controller.telemetry import Telemetry
@@ -371,6 +372,29 @@ async def test_the_kept_decision_can_be_read_with_its_inputs(rig: Rig) -> None:
     whole = await rig.history.run(run["id"])
     assert whole is not None
     last = whole["decisions"][-1]
-    assert last["inputs"]["verdict"] == "Harmful"
+    assert last["inputs"]["judgement"]["kind"] == "Harmful"
     assert json.loads(json.dumps(last)) == last
     assert whole["outcome"] == "RolledBack"
+
+
+@pytest.mark.parametrize("rates", [GOOD, BAD], ids=["good", "bad"])
+async def test_every_decision_replays_from_the_history_to_the_same_result(
+    rig: Rig, rates: dict[str, float]
+) -> None:
+    await rig.start(rates)
+    await rig.run(8)
+    await rig.act("pause")
+    await rig.run(2)
+    await rig.act("resume")
+    await rig.run(300, until=ended)
+    [run] = await rig.history.runs()
+    whole = await rig.history.run(run["id"])
+    assert whole is not None
+    assert len(whole["decisions"]) >= 4
+    for record in whole["decisions"]:
+        again = replay(whole["policy"], record)
+        assert (again.action, again.reason, again.message) == (
+            record["action"], record["reason"], record["message"],
+        )  # fmt: skip
+        assert again.status.run is not None
+        assert again.status.run.weights == record["weights"]
