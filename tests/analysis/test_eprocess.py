@@ -159,3 +159,52 @@ def test_a_harmless_candidate_is_proven_safe_in_time(margin, slowest):
         medians[truth] = proven.any(axis=1).mean(), 10 * float(np.median(first))
     assert medians[1.0][1] <= slowest
     assert medians[null][0] <= 0.05
+
+
+@pytest.mark.parametrize(("odds_ratio", "slowest"), [(2.0, 150), (3.0, 60)])
+def test_harm_that_begins_in_the_middle_is_found_in_time(odds_ratio, slowest):
+    """Requirement N98: 15 minutes without harm, then this much of it."""
+    runs, looks, onset = 100, 180, 90
+    truth = np.where(np.arange(looks) < onset, 1.0, odds_ratio)
+    tables = simulate(runs, looks, truth, np.full(looks, 0.01), seed=10)
+    rows = log_likelihood_ratios(*tables, [1.0, *ERROR_ODDS_RATIOS])
+    each = (rows[:, 1:] - rows[:, :1]).reshape(runs, looks, -1)
+    crossed = np.array([mixture_path(run, looks) >= math.log(20) for run in each])
+    first = np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1, looks)
+    assert 10 * float(np.median(first - onset)) <= slowest
+
+
+def slower(times, kind, rng):
+    if kind == "one percent times out":
+        return np.where(rng.random(times.shape) < 0.01, 10_000.0, times)
+    if kind == "two percent take a second longer":
+        return times + 1000 * (rng.random(times.shape) < 0.02)
+    return times * {"equal": 1.0, "ten percent": 1.1, "twenty percent": 1.2}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "slowest"),
+    [
+        ("ten percent", 80),
+        ("twenty percent", 30),
+        ("two percent take a second longer", 30),
+        ("one percent times out", 30),
+        ("equal", None),
+    ],
+)
+def test_slowness_is_found_in_time_and_equal_latencies_are_left_alone(kind, slowest):
+    """Requirement N97: lognormal (median 80 ms, sigma 0.8), 10 % of 200 rps, looks of 10 s, alpha 5 %."""
+    rng, edges, runs, looks = np.random.default_rng(12), (50, 100, 250, 500, 1000, 2500), 60, 20
+    first = []
+    for _ in range(runs):
+        control, candidate = (rng.lognormal(math.log(80), 0.8, (looks, n)) for n in (1800, 200))
+        candidate = slower(candidate, kind, rng)
+        lanes = [((candidate > edge).sum(axis=1), (control > edge).sum(axis=1)) for edge in edges]
+        rows = [log_likelihood_ratios(200, k_c, 1800, k_b, [1.0, *LATENCY_ODDS_RATIOS]) for k_c, k_b in lanes]
+        each = np.concatenate([row[:, 1:] - row[:, :1] for row in rows], axis=1)
+        crossed = np.flatnonzero(mixture_path(each, 180) >= math.log(20))
+        first.append(crossed[0] + 1 if crossed.size else math.inf)
+    if slowest is None:
+        assert np.isfinite(first).mean() <= 0.05
+    else:
+        assert 10 * float(np.median(first)) <= slowest
