@@ -25,7 +25,7 @@ from controller.ports import (
     UnavailableError,
 )
 from controller.replay import kept
-from controller.scene import KINDS, MANAGER, Objects, Scene, key_of, read_scene
+from controller.scene import KINDS, MANAGER, Objects, Scene, read_scene
 from controller.status import Run, Status, to_rfc3339
 from istio.route import RouteError
 from istio.weights import edit
@@ -277,7 +277,7 @@ class Loop:
         if not rollout.scene.virtual_services:
             self._recorder.failure("store", f"{rollout.policy.key}: {rollout.scene.route_error}")
             return
-        keys = {variant.name: key_of(rollout.policy, variant) for variant in rollout.policy.spec.variants}
+        keys = {variant.name: rollout.policy.destination(variant) for variant in rollout.policy.spec.variants}
         by_key = {keys[name]: weight for name, weight in weights.items()}
         for ref, obj in rollout.scene.virtual_services:
             try:

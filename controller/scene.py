@@ -72,11 +72,6 @@ class Objects:
         return self.by_place.get((kind, namespace), [])
 
 
-def key_of(policy: RolloutPolicy, variant: Variant) -> str:
-    """Return the destination key of a variant, as `istio.weights` reads it: HOST/SUBSET or HOST."""
-    return f"{policy.spec.service.host}/{variant.subset}" if variant.subset else str(variant.host)
-
-
 def read_scene(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]) -> Scene:
     """Return what the objects say; `wanted` are the weights of the status, to pick the route that differs."""
     revisions: dict[str, str] = {}
@@ -155,7 +150,7 @@ def _routes(
 
     When several routes carry the split, the live weights are those of the first that differs from `wanted`.
     """
-    keys = {key_of(policy, variant): variant.name for variant in policy.spec.variants}
+    keys = {policy.destination(variant): variant.name for variant in policy.spec.variants}
     namespace = policy.metadata.namespace
     by_name = {obj["metadata"]["name"]: obj for obj in objects.find("VirtualService", namespace)}
     found: list[tuple[VirtualServiceRef, Object]] = []

@@ -211,6 +211,10 @@ class RolloutPolicy(Spec):
         """Namespace and name, as `namespace/name`."""
         return f"{self.metadata.namespace}/{self.metadata.name}"
 
+    def destination(self, variant: Variant) -> str:
+        """Return where a variant's traffic goes, as the dialect calls it: HOST/SUBSET or HOST."""
+        return f"{self.spec.service.host}/{variant.subset}" if variant.subset else str(variant.host)
+
 
 class Labels(Spec):
     """The labels of a metric that say whose request it was."""

@@ -112,11 +112,6 @@ def _refs(policy: RolloutPolicy) -> Iterator[tuple[str, VirtualServiceRef]]:
         yield f"spec.virtualServices[{index}]", ref
 
 
-def _key(policy: RolloutPolicy, variant: Variant) -> str:
-    """Return the destination key of a variant, as `istio.weights` reads it."""
-    return f"{policy.spec.service.host}/{variant.subset}" if variant.subset else str(variant.host)
-
-
 def _check_routes(policy: RolloutPolicy, vs: Object, ref: VirtualServiceRef, path: str) -> Iterator[Finding]:
     """Check that each route has a destination for every variant, and sends traffic nowhere else."""
     try:
@@ -125,7 +120,7 @@ def _check_routes(policy: RolloutPolicy, vs: Object, ref: VirtualServiceRef, pat
         if error.code not in _SAID_ALREADY:
             yield problem("PS402", f"{path}.routes" if ref.routes else path, str(error))
         return
-    keys = [_key(policy, variant) for variant in policy.spec.variants]
+    keys = [policy.destination(variant) for variant in policy.spec.variants]
     missing = [(index, fault) for index, key in enumerate(keys) if (fault := _fault(vs, [key], ref))]
     for index, fault in missing:
         yield problem("PS403", f"spec.variants[{index}]", f"VirtualService {ref.name}: {fault}")
