@@ -1,0 +1,407 @@
+"""`penstock up` as users run it: real processes on loopback, a service with two versions, and load.
+
+Everything is below the folder that a test gives and ends with the block; that nothing stays behind is
+asserted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import yaml
+
+from controller.ports import NotFoundError, Ref
+from controller.standalone.layout import Layout
+from controller.standalone.listening import pick_port
+from controller.standalone.processes import DataPlaneProcesses
+from controller.standalone.store import LocalStore
+from controller.status import Status
+from tests.support import mesh
+from tests.support.processes import end_all_of, of_folder
+from tests.support.upstream import Load, Upstream, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from controller.ports import Object
+    from controller.standalone.processes import Running
+    from controller.status import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "ranker"
+POLICY = Ref("RolloutPolicy", "ml", HOST)
+ROUTE = Ref("VirtualService", "ml", HOST)
+INTERVAL = 2
+BASE_RATE = 0.05
+PATIENCE = 12.0
+REQUESTS_PER_SECOND = 80
+
+LONG = ({"weight": 30, "hold": "1h"}, {"weight": 60})
+"""Steps of a run that stays where it is until something happens to it."""
+QUICK = ({"weight": 20, "hold": "2s"}, {"weight": 50, "hold": "2s"})
+
+
+def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
+    """A rollout with a short interval, and a margin so wide that safety is soon proven."""
+    return {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "RolloutPolicy",
+        "metadata": {"name": name, "namespace": "ml"},
+        "spec": {
+            "service": {"host": HOST, "port": 8080},
+            "virtualService": {"name": HOST},
+            "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
+            "strategy": {"canary": {"steps": [dict(step) for step in steps]}},
+            "metrics": [{"template": "istio-error-rate", "margin": "400%"}],
+            "decision": {
+                "interval": f"{INTERVAL}s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
+                "deadline": "2h", **decision,
+            },
+        },
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+async def penstock(*arguments: str | Path, prefix: tuple[str, ...] = (), cwd: Path = ROOT) -> Said:
+    """Run a `penstock` command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *_command(prefix, arguments), cwd=cwd, env=_environment(), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Said(int(process.returncode or 0), out.decode(), err.decode())
+
+
+def _command(prefix: tuple[str, ...], arguments: tuple[str | Path, ...]) -> list[str]:
+    return [*prefix, sys.executable, "-m", "controller.cli", *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+    return {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+
+
+class Standalone:
+    """One folder, its Penstock, its upstreams and its load; an async context manager.
+
+    `start=False` leaves `up` to the test.
+    """
+
+    def __init__(
+        self, folder: Path, *, steps: Any = LONG, decision: Mapping[str, Any] | None = None,
+        options: tuple[str, ...] = (), rate: float = REQUESTS_PER_SECOND, start: bool = True,
+    ) -> None:  # fmt: skip
+        self.home = folder
+        self.folder = folder / "manifests"
+        self.layout = Layout(self.folder)
+        self.log = folder / "penstock.log"
+        self.policy = policy(steps, **(decision or {}))
+        self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
+        self.api_port, self.traffic_port = pick_port(), pick_port()
+        self.api = f"http://127.0.0.1:{self.api_port}"
+        self.load = Load(f"http://127.0.0.1:{self.traffic_port}/", HOST, rate)
+        self._options, self._start = options, start
+        self._controller: asyncio.subprocess.Process | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._store: LocalStore | None = None
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir()
+        try:
+            for upstream in (self.control, self.candidate):
+                await self._stack.enter_async_context(serving(upstream))
+            self.session = await self._stack.enter_async_context(aiohttp.ClientSession(self.api))
+            self.write_manifests()
+            if self._start:
+                await self.up()
+                await self._stack.enter_async_context(self.load)
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        """End Penstock as Ctrl-C does, then assert that nothing was left; end what was all the same."""
+        try:
+            if self._store is not None:
+                await self._store.close()
+            await self._stack.aclose()
+            if self._controller is not None and self._controller.returncode is None:
+                await self.stop(signal.SIGINT)
+            else:
+                await DataPlaneProcesses(self.layout).stop()
+            left = of_folder(self.folder)
+        finally:
+            unkillable = await asyncio.to_thread(end_all_of, self.folder)
+            if self._controller is not None:
+                await self._controller.wait()
+        assert (left, unkillable) == ({}, {})
+
+    # --- manifests
+
+    def write_manifests(self) -> None:
+        """Write the folder as it should be."""
+        ports = (self.control.port, "v1"), (self.candidate.port, "v2")
+        destinations = [mesh.to("v1", 100, HOST), mesh.to("v2", 0, HOST)]
+        route = mesh.routes({"name": "primary", "route": destinations, "retries": {"attempts": 0}})
+        route["metadata"].pop("resourceVersion")
+        self.write("policy.yaml", self.policy)
+        self.write("route.yaml", route)
+        self.write("rule.yaml", mesh.rule())
+        self.write("entry.yaml", mesh.entry(endpoints=ports))
+
+    def write(self, name: str, content: Object | str) -> None:
+        """Replace a file of the folder as a whole, as editors do."""
+        text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+        fresh = self.folder / f".{name}.new"
+        fresh.write_text(text)
+        fresh.replace(self.folder / name)
+
+    def read(self, name: str) -> str:
+        """Return the text of a file of the folder."""
+        return (self.folder / name).read_text()
+
+    # --- processes
+
+    async def up(self, *more: str) -> None:
+        """Start the controller and wait until its API answers."""
+        arguments = (
+            "up", self.folder, "--api-port", str(self.api_port),
+            "--publish", f"8080={self.traffic_port}", *self._options, *more,
+        )  # fmt: skip
+        with self.log.open("wb") as log:
+            self._controller = await asyncio.create_subprocess_exec(
+                *_command((), arguments), cwd=ROOT, env=_environment(), stdin=asyncio.subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        await self.eventually(self._answers, "the API to answer")
+
+    async def _answers(self) -> bool:
+        assert self._controller is not None
+        assert self._controller.returncode is None, f"penstock up ended:\n{self.said()}"
+        try:
+            async with self.session.get("/healthz") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def stop(self, number: int) -> int:
+        """Send the controller a signal and wait for its end; return its exit status."""
+        assert self._controller is not None
+        self._controller.send_signal(number)
+        return await asyncio.wait_for(self._controller.wait(), PATIENCE)
+
+    async def pids(self) -> dict[str, int]:
+        """Return the pids of the keeper and of the processes under it that are ready."""
+        running = await self._running()
+        if running is None:
+            return {}
+        ready = {n: c.pid for n, c in running.children.items() if c.state == "ready" and c.pid is not None}
+        return {"keeper": running.pid, **ready}
+
+    async def _running(self) -> Running | None:
+        return await DataPlaneProcesses(self.layout).status()
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL the keeper, Envoy or Prometheus."""
+        os.kill((await self.pids())[name], signal.SIGKILL)
+
+    async def back(self, name: str, before: Mapping[str, int]) -> None:
+        """Wait until a process is there again, and is another one."""
+
+        async def again() -> bool:
+            return (await self.pids()).get(name, before[name]) != before[name]
+
+        await self.eventually(again, f"{name} to be back")
+
+    async def cli(self, *arguments: str) -> Said:
+        """Run a command of `penstock` on this folder."""
+        return await penstock(*arguments, "--dir", self.folder)
+
+    async def act(self, *verb: str) -> None:
+        """Ask for a manual action as a user does."""
+        done = await self.cli(verb[0], HOST, *verb[1:])
+        assert done.status == 0, done.err
+
+    def said(self) -> str:
+        """Return what the present `up` said on its terminal."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    # --- what is so
+
+    async def get(self, path: str) -> Any:
+        """Return an answer of the API."""
+        async with self.session.get(path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def findings(self) -> list[dict[str, Any]]:
+        """Return what the controller finds wrong with the folder."""
+        found: list[dict[str, Any]] = (await self.get("/v1/findings"))["items"]
+        return found
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return what happened, latest first."""
+        found: list[dict[str, Any]] = (await self.get("/v1/events?limit=500"))["items"]
+        return found
+
+    async def history(self) -> dict[str, Any]:
+        """Return the present run as recorded."""
+        whole: dict[str, Any] = await self.get(f"/v1/runs/{(await self.run()).id}")
+        return whole
+
+    @property
+    def store(self) -> LocalStore:
+        """The store, opened by this second process."""
+        assert self._store is not None, "nothing has been read yet"
+        return self._store
+
+    async def object(self, ref: Ref) -> Object:
+        """Return an object as it is live, read past the controller."""
+        if self._store is None:
+            self._store = await LocalStore.open(self.layout.store)
+        return await self._store.get(ref)
+
+    async def status(self) -> Status:
+        """Return the rollout's status."""
+        return Status.of(await self.object(POLICY))
+
+    async def run(self) -> Run:
+        """Return the present or last run."""
+        run = (await self.status()).run
+        assert run is not None
+        return run
+
+    async def weights(self) -> list[int]:
+        """Return the live weights of v1 and v2; they are whole and sum to 100, whatever else is so."""
+        route = (await self.object(ROUTE))["spec"]["http"][0]["route"]
+        weights = [destination["weight"] for destination in route]
+        assert all(type(weight) is int for weight in weights)
+        assert sum(weights) == 100
+        return weights
+
+    # --- waiting
+
+    async def eventually(self, condition: Callable[[], Awaitable[Any]], *what: object) -> Any:
+        """Wait until a condition holds and return what it gave; `what` is said when it does not come."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE
+        while not (found := await condition()):
+            words = " ".join(map(str, what))
+            assert loop.time() < end, f"waited in vain for {words}; penstock said:\n{self.said()[-4000:]}"
+            await asyncio.sleep(0.1)
+        return found
+
+    async def until(self, condition: Callable[[Status], object], what: str) -> Status:
+        """Wait until the rollout's status fulfils a condition, and return it."""
+
+        async def fulfilled() -> Status | None:
+            with contextlib.suppress(NotFoundError):  # it is not applied yet
+                status = await self.status()
+                return status if condition(status) else None
+            return None
+
+        found: Status = await self.eventually(fulfilled, what)
+        return found
+
+    async def until_found(self, *parts: str) -> dict[str, Any]:
+        """Wait for a finding whose message has all these parts, and return it."""
+
+        async def found() -> dict[str, Any] | None:
+            seen[:] = await self.findings()
+            return next((each for each in seen if all(part in str(each) for part in parts)), None)
+
+        seen: list[dict[str, Any]] = []
+        finding: dict[str, Any] = await self.eventually(found, f"a finding with {parts} in", seen)
+        return finding
+
+    async def until_event(self, reason: str, *parts: str) -> dict[str, Any]:
+        """Wait for an event with this reason whose message has all these parts, and return it."""
+
+        async def found() -> dict[str, Any] | None:
+            return next(
+                (e for e in await self.events()
+                 if e["reason"] == reason and all(part in e["message"] for part in parts)),
+                None,
+            )  # fmt: skip
+
+        event: dict[str, Any] = await self.eventually(found, f"an event {reason} with {parts}")
+        return event
+
+    async def flowing(self) -> None:
+        """Wait until the versions have answered some more requests."""
+        goal = self.load.total + REQUESTS_PER_SECOND
+
+        async def served() -> bool:
+            return self.load.total >= goal
+
+        await self.eventually(served, "answers to requests")
+
+    async def intervals(self, count: int) -> None:
+        """Let some intervals pass."""
+        await asyncio.sleep(count * INTERVAL)
+
+    # --- runs
+
+    async def under_way(self) -> Run:
+        """Wait until a run is open and its weights are confirmed."""
+        status = await self.until(lambda s: s.run and s.run.active and s.run.applied, "a run under way")
+        assert status.run is not None
+        return status.run
+
+    async def fresh_run(self) -> Run:
+        """Put everything right, end the present run and start another one."""
+        self.control.error_rate = self.candidate.error_rate = BASE_RATE
+        run = (await self.status()).run
+        if run is not None and run.active:
+            await self.abort()
+        await self.act("retry")
+        number = 0 if run is None else run.number
+        await self.until(lambda s: s.run and s.run.number > number, "another run")
+        return await self.under_way()
+
+    async def abort(self) -> None:
+        """Abort, and wait until all traffic is on the control."""
+        await self.act("abort")
+        status = await self.until(lambda s: s.run and s.run.outcome and s.run.applied, "the abort")
+        assert status.run is not None
+        assert (status.run.outcome, status.run.reason) == ("RolledBack", "Aborted")
+        assert await self.weights() == [100, 0]
+
+    async def decided(self) -> tuple[str | None, str]:
+        """Wait until the run is over and its weights are in force; return outcome and reason."""
+        status = await self.until(lambda s: s.run and s.run.outcome and s.run.applied, "a decision")
+        assert status.run is not None
+        return status.run.outcome, status.run.reason
+
+    def forget_storage(self) -> None:
+        """Take Prometheus' samples away while it runs; it misses them when it starts again."""
+        data = self.layout.prometheus / "data"
+        data.rename(data.with_name("data.gone"))
+        shutil.rmtree(data.with_name("data.gone"), ignore_errors=True)
+
