@@ -198,20 +198,20 @@ def _paused(case: Case) -> Decision | None:
 
 def _blind(case: Case) -> Decision | None:
     judgement, reason, message = case.judgement, "", ""
-    began, end = case.run.step_started_at or case.now, judgement.data_end
+    began = case.run.step_started_at or case.now
+    silent = case.now - max(judgement.data_end or began, began)
     if case.world.metrics_error:
         reason, message = "MetricsUnavailable", case.world.metrics_error
-    elif judgement.kind in {"Invalid", "NoData"}:
-        reason, message = judgement.kind, judgement.sentence
-    elif end is None or end - case.interval < began:
+    elif judgement.kind == "Invalid":
+        reason, message = "Invalid", judgement.sentence
+    elif silent > STALE_INTERVALS * case.interval + STALE_SLACK:
+        reason, message = "NoData", f"no data for {silent:.0f} s"
+    elif judgement.data_end is None or judgement.data_end - case.interval < began:
         reason, message = "Measuring", "waiting for a whole interval with data at this weight"
-    elif case.now - end > STALE_INTERVALS * case.interval + STALE_SLACK:
-        reason, message = "NoData", f"no data for {case.now - end:.0f} s"
     elif not judgement.enough:
         reason, message = "TooFewSamples", judgement.sentence
-    return (
-        case.hold(reason, message, warning=reason not in {"Measuring", "TooFewSamples"}) if reason else None
-    )
+    warning = reason not in {"Measuring", "TooFewSamples"}
+    return case.hold(reason, message, warning=warning) if reason else None
 
 
 def _step(case: Case) -> Decision:

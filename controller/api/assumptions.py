@@ -24,8 +24,10 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
     decision, metrics = spec.get("decision") or {}, spec.get("metrics") or []
     return (
         Assumption("Looking often is allowed", _peeking(decision, looks)),
-        Assumption("Evidence", _evidence(verdict)),
-        Assumption("Rolling back by mistake", _false_rollback(decision, verdict, len(metrics))),
+        Assumption("Evidence", _evidence(decision)),
+        Assumption(
+            "Rolling back by mistake", _false_rollback(decision, len(verdict.get("metrics") or metrics))
+        ),
         Assumption("Promoting by mistake", _false_promote(decision, metrics)),
         Assumption("Same moment, same conditions", _CONCURRENT),
         Assumption("Odds ratio", _odds(decision)),
@@ -72,17 +74,22 @@ def _peeking(decision: Json, looks: int) -> str:
     )
 
 
-def _evidence(verdict: Json) -> str:
+def _bound(decision: Json) -> str:
+    """Return what the evidence of harm must reach: 1 divided by the chance of a mistake."""
+    return numbers.number(100 / float(decision.get("falseRollback", "1%").removesuffix("%")))
+
+
+def _evidence(decision: Json) -> str:
     return (
         "An e-value is the money of a bettor who starts with 1 and bets, at fair odds, that the candidate is "
         "worse (or, for promotion, that it is not worse than the margin). If the bettor is wrong, 100 is "
         "reached with a chance of at most 1 in 100, however long the game goes on. Harm is called at "
-        f"{numbers.number(verdict.get('bound_rollback'))}."
+        f"{_bound(decision)}."
     )
 
 
-def _false_rollback(decision: Json, verdict: Json, metrics: int) -> str:
-    rate, bound = decision.get("falseRollback", "1%"), numbers.number(verdict.get("bound_rollback"))
+def _false_rollback(decision: Json, metrics: int) -> str:
+    rate, bound = decision.get("falseRollback", "1%"), _bound(decision)
     shared = f" and all {metrics} metrics together; each metric holds an equal part" if metrics > 1 else ""
     return (
         f"A harmless candidate is rolled back with a chance of at most {rate}, over the whole run{shared}. "

@@ -103,10 +103,11 @@ STEP_CASES = [
     # step, since the step began, judgement -> action, reason
     (0, 30, UNDECIDED, "Hold", "Holding"),
     (0, 61, UNDECIDED, "Advance", "NoHarmShown"),
-    (0, 61, judged("NoData"), "Hold", "NoData"),
+    (0, 61, judged("NoData", data_end=None), "Hold", "NoData"),
+    (0, 20, judged("NoData", data_end=None), "Hold", "Measuring"),
     (0, 61, judged("Invalid"), "Hold", "Invalid"),
     (0, 61, judged("Undecided", enough=False), "Hold", "TooFewSamples"),
-    (0, 61, judged("Undecided", data_end=NOW - 60), "Hold", "Measuring"),
+    (1, 12, UNDECIDED, "Hold", "Measuring"),
     (0, 400, judged("Undecided", data_end=NOW - 200), "Hold", "NoData"),
     (1, 20, UNDECIDED, "AskApproval", "WaitingForApproval"),
     (2, 20, UNDECIDED, "Hold", "ProvingSafety"),
