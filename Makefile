@@ -23,6 +23,7 @@ demo-aa: setup  ## The same with three identical versions: nothing may be rolled
 	@$(BIN)/python -m demo --aa
 
 test: setup  ## Every test: unit, property, contract and real processes
+	@tools/postgresql.sh
 	@$(BIN)/python -m pytest -q
 
 check: setup  ## Lint, types, import contracts, generated files
