@@ -42,7 +42,7 @@ def with_conditions(
     active = run is not None and run.active
     failed = run is not None and run.outcome == "RolledBack"
     stalled = (failed and not active) or decision.reason in STALLED
-    silent = bool(world.metrics_error) or (active and judgement.kind == "NoData")
+    silent = bool(world.metrics_error) or (active and "NoData" in {judgement.kind, decision.reason})
     harmed = failed and run is not None and run.reason == "Harmful"
     table: tuple[tuple[str, bool | None], ...] = (
         ("Ready", not active and not stalled and (run is None or run.applied)),
@@ -74,7 +74,10 @@ def _why(
 ) -> tuple[str, str]:
     """Return the reason and the message of a condition; messages hold no numbers that move at every look."""
     if type_ == "MetricsAvailable":
-        return ("MetricsUnavailable", world.metrics_error) if world.metrics_error else (judgement.kind, "")
+        if world.metrics_error:
+            return "MetricsUnavailable", world.metrics_error
+        silent = decision.reason == "NoData"
+        return ("NoData", "the last intervals have had no data") if silent else (judgement.kind, "")
     if type_ == "Healthy":
         return ("Judged", "") if run and run.active else (run.reason if run else "NoRun", "")
     if type_ == "TrafficApplied":

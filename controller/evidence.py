@@ -6,6 +6,7 @@ All runs with the same interval are read together, from the oldest cursor to the
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import defaultdict
@@ -182,14 +183,19 @@ class Collector:
     async def _read_all(
         self, names: Sequence[str], start: int, end: int, step: int
     ) -> tuple[dict[str, Reading], dict[str, str]]:
-        readings, failed = {}, {}
-        for name in names:
+        """Read all templates at once, so that a slow Prometheus costs one timeout and not one for each."""
+        readings: dict[str, Reading] = {}
+        failed: dict[str, str] = {}
+
+        async def read(name: str) -> None:
             self._telemetry.queries.labels(name).inc()
             try:
                 query = self.templates[name].spec.query
                 readings[name] = await self._metrics.read(query, start=start, end=end, step=step)
             except UnavailableError as error:
                 failed[name] = str(error)
+
+        await asyncio.gather(*map(read, names))
         return readings, failed
 
     def _target(self, each: Owed) -> Target:

@@ -26,11 +26,13 @@ class FaultProxy:
         self.fault = ""
         self._session = session
         self._runner: web.AppRunner | None = None
+        self._closed = asyncio.Event()
 
     async def open(self) -> None:
         """Listen from now on."""
         if self._runner is not None:
             return
+        self._closed.clear()
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
@@ -39,6 +41,7 @@ class FaultProxy:
 
     async def close(self) -> None:
         """Refuse connections from now on."""
+        self._closed.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -51,7 +54,7 @@ class FaultProxy:
     async def _spoiled(self, status: int, body: bytes) -> web.Response:
         match self.fault:
             case "slow":
-                await asyncio.sleep(60)
+                await self._closed.wait()
             case "error":
                 return web.Response(status=500, text="<html>out of memory</html>")
             case "garbage":

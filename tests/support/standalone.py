@@ -25,6 +25,7 @@ from controller.standalone.listening import pick_port
 from controller.standalone.processes import DataPlaneProcesses
 from controller.standalone.store import LocalStore
 from controller.status import Status
+from policies.units import Duration
 from tests.support import mesh
 from tests.support.processes import end_all_of, of_folder
 from tests.support.upstream import Load, Upstream, serving
@@ -40,9 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = "ranker"
 POLICY = Ref("RolloutPolicy", "ml", HOST)
 ROUTE = Ref("VirtualService", "ml", HOST)
-INTERVAL = 2
 BASE_RATE = 0.05
-PATIENCE = 12.0
+PATIENCE = 20.0
 REQUESTS_PER_SECOND = 80
 
 LONG = ({"weight": 30, "hold": "1h"}, {"weight": 60})
@@ -63,7 +63,7 @@ def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
             "strategy": {"canary": {"steps": [dict(step) for step in steps]}},
             "metrics": [{"template": "istio-error-rate", "margin": "400%"}],
             "decision": {
-                "interval": f"{INTERVAL}s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
+                "interval": "2s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
                 "deadline": "2h", **decision,
             },
         },
@@ -111,7 +111,7 @@ class Standalone:
 
     def __init__(
         self, folder: Path, *, steps: Any = LONG, decision: Mapping[str, Any] | None = None,
-        options: tuple[str, ...] = (), rate: float = REQUESTS_PER_SECOND, start: bool = True,
+        options: tuple[str, ...] = (), start: bool = True,
     ) -> None:  # fmt: skip
         self.home = folder
         self.folder = folder / "manifests"
@@ -121,7 +121,7 @@ class Standalone:
         self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
         self.api_port, self.traffic_port = pick_port(), pick_port()
         self.api = f"http://127.0.0.1:{self.api_port}"
-        self.load = Load(f"http://127.0.0.1:{self.traffic_port}/", HOST, rate)
+        self.load = Load(f"http://127.0.0.1:{self.traffic_port}/", HOST, REQUESTS_PER_SECOND)
         self._options, self._start = options, start
         self._controller: asyncio.subprocess.Process | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -363,8 +363,9 @@ class Standalone:
         await self.eventually(served, "answers to requests")
 
     async def intervals(self, count: int) -> None:
-        """Let some intervals pass."""
-        await asyncio.sleep(count * INTERVAL)
+        """Let some intervals of the policy pass."""
+        step = Duration.parse(self.policy["spec"]["decision"]["interval"])
+        await asyncio.sleep(count * step.seconds)
 
     # --- runs
 
