@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.support.standalone import BASE_RATE, Standalone
+from tests.support.standalone import Standalone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,20 +92,3 @@ async def test_a_killed_keeper_is_replaced_with_all_that_it_kept_and_the_run_goe
     assert (await stack.run()).id == run.id
     assert await stack.weights() == [70, 30]
     await stack.abort()
-
-
-async def test_without_traffic_nothing_is_concluded_and_abort_works(stack: Standalone) -> None:
-    """The load goes to a service that is not there any more: no request of the two versions is counted."""
-    await stack.fresh_run()
-    stack.load.pause()
-    try:
-        status = await stack.until(
-            lambda s: (c := s.condition("Stalled")) and (c.status, c.reason) == ("True", "NoData"), "NoData"
-        )
-        assert status.run is not None
-        assert status.run.active
-        assert await stack.weights() == [70, 30]
-        assert stack.candidate.error_rate == BASE_RATE
-        await stack.abort()
-    finally:
-        stack.load.resume()

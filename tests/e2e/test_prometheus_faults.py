@@ -134,10 +134,9 @@ async def test_a_run_holds_while_answers_are_bad_and_goes_on_when_they_are_good(
     assert (await stack.goes_on()).id == run.id
 
 
-@pytest.mark.parametrize("fault", ["slow", "empty"])
-async def test_a_run_can_be_aborted_while_answers_are_bad(stack: Stack, fault: str) -> None:
+async def test_a_run_can_be_aborted_while_answers_are_late(stack: Stack) -> None:
     await stack.working()
-    stack.proxy.fault = fault
+    stack.proxy.fault = "slow"
     await stack.until(why_stalled, "word of the fault")
     await stack.abort()
 

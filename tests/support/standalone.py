@@ -106,12 +106,12 @@ def _environment() -> dict[str, str]:
 class Standalone:
     """One folder, its Penstock, its upstreams and its load; an async context manager.
 
-    `start=False` leaves `up` to the test.
+    `start=False` leaves `up` and the load to the test, `load=False` sends nothing.
     """
 
     def __init__(
         self, folder: Path, *, steps: Any = LONG, decision: Mapping[str, Any] | None = None,
-        options: tuple[str, ...] = (), start: bool = True,
+        options: tuple[str, ...] = (), start: bool = True, load: bool = True,
     ) -> None:  # fmt: skip
         self.home = folder
         self.folder = folder / "manifests"
@@ -122,7 +122,7 @@ class Standalone:
         self.api_port, self.traffic_port = pick_port(), pick_port()
         self.api = f"http://127.0.0.1:{self.api_port}"
         self.load = Load(f"http://127.0.0.1:{self.traffic_port}/", HOST, REQUESTS_PER_SECOND)
-        self._options, self._start = options, start
+        self._options, self._start, self._load = options, start, load
         self._controller: asyncio.subprocess.Process | None = None
         self._stack = contextlib.AsyncExitStack()
         self._store: LocalStore | None = None
@@ -136,6 +136,7 @@ class Standalone:
             self.write_manifests()
             if self._start:
                 await self.up()
+            if self._start and self._load:
                 await self._stack.enter_async_context(self.load)
         except BaseException:
             await self._end()
@@ -209,6 +210,12 @@ class Standalone:
                 return response.status == 200
         except aiohttp.ClientError:
             return False
+
+    @property
+    def controller_pid(self) -> int:
+        """The pid of the controller that was started last."""
+        assert self._controller is not None
+        return self._controller.pid
 
     async def stop(self, number: int) -> int:
         """Send the controller a signal and wait for its end; return its exit status."""
