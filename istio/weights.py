@@ -1,9 +1,10 @@
 """Weights of a VirtualService: read them, and change exactly them.
 
 An edit is a JSON Patch (RFC 6902) that sets the weights asked for on the selected routes and touches nothing
-else. It is guarded: by a `test` of the resourceVersion where the object has one, else by a `test` of every
-route that it edits (its name and all its destinations), so that it never applies to a document other than
-the one it was made for. After it, the weights of every selected route are whole numbers that sum to 100.
+else; a weight that was left to Istio is written out. It is guarded: by a `test` of the resourceVersion where
+the object has one, else by a `test` of every route that it edits (its name and all its destinations), so that
+it never applies to a document other than the one it was made for. After it, the weights of every selected
+route are whole numbers that sum to 100.
 
 A destination is called by a key:
 
@@ -85,7 +86,7 @@ def resolve(vs: Any, keys: Iterable[str], route_names: Sequence[str] = ()) -> li
 
 
 def edit(vs: Any, weights: Mapping[str, int], route_names: Sequence[str] = ()) -> list[PatchOp]:
-    """Return the JSON Patch that sets `weights` (key -> per cent); empty when they are in force already.
+    """Return the JSON Patch that sets `weights` (key -> per cent); empty when they are written already.
 
     Raises RouteError: for weights that are not whole numbers of at least 0 with sum 100, for routes and
     destinations that are missing or unclear, and for traffic to a destination that is not named.
@@ -174,8 +175,7 @@ def _changes(managed: ManagedRoute, weights: Mapping[str, int]) -> list[PatchOp]
     """Return the operations for one route, in the order of its destinations."""
     operations = []
     for key, destination in sorted(managed.named.items(), key=lambda item: item[1].index):
-        written = managed.weights[key] if destination.weight is None else destination.weight
-        if written != weights[key]:
+        if destination.weight != weights[key]:
             present = "weight" in managed.route.entry["route"][destination.index]
             path = f"{managed.route.pointer}/route/{destination.index}/weight"
             operations.append({"op": "replace" if present else "add", "path": path, "value": weights[key]})

@@ -69,8 +69,10 @@ def test_the_edited_text_is_printed_byte_for_byte(penstock, file):
 
 
 def test_stdin_is_read_for_a_dash(penstock):
-    assert penstock("-", "v1=100", "v2=0", stdin=VS).stdout == "[]\n"
-    assert penstock("-", "v1=100", "v2=0", "-o", "yaml", stdin=VS.encode()).stdout_bytes == VS.encode()
+    written = VS + "      weight: 0\n"
+    assert penstock("-", "v1=100", "v2=0", stdin=written).stdout == "[]\n"
+    edited = penstock("-", "v1=100", "v2=0", "-o", "yaml", stdin=VS.encode())
+    assert edited.stdout_bytes == written.encode()
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

@@ -135,7 +135,7 @@ def test_json_gets_a_line_where_every_key_has_one():
 
 
 def test_nothing_to_do_gives_the_text_back():
-    text = HEAD + ROUTE + "    - {destination: {host: x, subset: v1}}   # \t odd   \r\n\r\n# \n"
+    text = HEAD + ROUTE + "    - {destination: {host: x, subset: v1}, weight: 100}   # \t odd   \r\n\r\n# \n"
     assert edit_text(text, {"v1": 100}) == text
 
 

@@ -156,8 +156,7 @@ def test_the_corpus_is_edited_where_its_first_lines_say_and_nowhere_else(path):
         for entry, weight in zip(
             expected["spec"][kind][int(index)]["route"], numbers.split(","), strict=True
         ):
-            if entry.get("weight") is not None or weight != "0":
-                entry["weight"] = int(weight)
+            entry["weight"] = int(weight)
     assert jsonpatch.apply_patch(document, edit(document, asked.weights, asked.routes)) == expected
 
 
@@ -169,9 +168,13 @@ def test_the_corpus_is_large_and_read_as_plain_yaml_reads_it():
             assert find(path.read_text()) == documents[0]
 
 
-def test_an_omitted_weight_is_0_among_several_and_100_alone():
-    assert edit(vs([to("v1", 100), to("v2")]), {"v1": 100, "v2": 0}) == []
-    assert edit(vs([to("v1")]), {"v1": 100}) == []
+def test_an_omitted_weight_is_written_out_even_when_istio_would_supply_it():
+    assert edit(vs([to("v1", 100), to("v2")]), {"v1": 100, "v2": 0})[1:] == [
+        {"op": "add", "path": "/spec/http/0/route/1/weight", "value": 0}
+    ]
+    assert edit(vs([to("v1")]), {"v1": 100})[1:] == [
+        {"op": "add", "path": "/spec/http/0/route/0/weight", "value": 100}
+    ]
     assert edit(vs([to("v1", 0)]), {"v1": 100})[-1] == {
         "op": "replace", "path": "/spec/http/0/route/0/weight", "value": 100,
     }  # fmt: skip
