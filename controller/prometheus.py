@@ -63,7 +63,7 @@ class PrometheusMetrics:
         """Evaluate `query` at start, start+step .. end (unix seconds, inclusive); UnavailableError."""
         asked = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
         path, timeout = "/api/v1/query_range", {"timeout": f"{self._timeout:g}s"}
-        return await self._call(lambda client: _reading(client.fetch(path, asked | timeout)))
+        return await self._call(lambda client: reading_of(client.fetch(path, asked | timeout)))
 
     async def ready(self) -> None:
         """Return when Prometheus is there and ready to be asked; else UnavailableError."""
@@ -74,7 +74,7 @@ class PrometheusMetrics:
             try:
                 with _Client(self.url, self._timeout, self._max_bytes) as client:
                     return work(client)
-            except _BadAnswerError as error:
+            except BadAnswerError as error:
                 raise UnavailableError(f"{self._name} {error}") from error
             except (requests.Timeout, ReadTimeoutError) as error:
                 raise UnavailableError(f"{self._name} {_late(self._timeout)}") from error
@@ -84,7 +84,7 @@ class PrometheusMetrics:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-class _BadAnswerError(Exception):
+class BadAnswerError(Exception):
     """What is wrong with an answer, to follow "Prometheus at URL"."""
 
 
@@ -97,13 +97,13 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
 
     def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
-        """Return the body of a good answer; _BadAnswerError, requests' and urllib3's errors."""
+        """Return the body of a good answer; BadAnswerError, requests' and urllib3's errors."""
         with self._session.get(
             self.url + path, params=params, timeout=self._timeout, stream=True, allow_redirects=False
         ) as response:
             body = self._body(response, time.monotonic() + self._timeout)
         if response.status_code != requests.codes.ok:
-            raise _BadAnswerError(
+            raise BadAnswerError(
                 f"answers {response.status_code} {str(response.reason)[:_SHOWN]}{_told(body)}"
             )
         return body
@@ -113,9 +113,9 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
             body += chunk
             if len(body) > self._max_bytes:
-                raise _BadAnswerError(f"answers with more than {self._max_bytes} bytes")
+                raise BadAnswerError(f"answers with more than {self._max_bytes} bytes")
             if time.monotonic() > deadline:
-                raise _BadAnswerError(_late(self._timeout))
+                raise BadAnswerError(_late(self._timeout))
         return bytes(body)
 
 
@@ -141,22 +141,22 @@ def _told(body: bytes) -> str:
     return f": {str(said)[:_SHOWN]}" if said else ""
 
 
-def _reading(body: bytes) -> Reading:
-    """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); _BadAnswerError."""
+def reading_of(body: bytes) -> Reading:
+    """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); BadAnswerError."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _BadAnswerError("answers with something that is not JSON") from error
+        raise BadAnswerError("answers with something that is not JSON") from error
     if not isinstance(answer, dict) or answer.get("status") != "success":
-        raise _BadAnswerError(f"reports an error{_told(body)}")
+        raise BadAnswerError(f"reports an error{_told(body)}")
     try:
         data = answer["data"]
         if data["resultType"] != "matrix":
-            raise _BadAnswerError(f"answers with a {str(data['resultType'])[:_SHOWN]} instead of a matrix")
+            raise BadAnswerError(f"answers with a {str(data['resultType'])[:_SHOWN]} instead of a matrix")
         series = tuple(_series(item) for item in data["result"])
         return Reading(series, tuple(str(warning) for warning in answer.get("warnings") or ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise _BadAnswerError("answers with JSON that is not Prometheus'") from error
+        raise BadAnswerError("answers with JSON that is not Prometheus'") from error
 
 
 def _series(item: Any) -> Series:

@@ -1,0 +1,217 @@
+"""What one pass of the loop costs when many rollouts hold: CPU per rollout, queries, writes, memory.
+
+    python -m bench.loop [--rollouts 100] [--looks 10] [--profile]
+
+Every rollout has two metrics (errors, and latency at 11 edges), two healthy versions and a step that holds.
+Each look takes in one interval: Prometheus' answers are parsed from bytes, judged, decided on and recorded in
+a real history (SQLite); the objects lie in a real local store. Only passes of the loop are timed, on all
+threads. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import pstats
+import resource
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller.evidence import Collector
+from controller.history import SqlHistory
+from controller.loop import Loop
+from controller.news import News
+from controller.ports import Applied, Object, Reading, Ref
+from controller.prometheus import reading_of
+from controller.record import Recorder
+from controller.standalone.store import LocalStore
+from controller.telemetry import Telemetry
+from policies.catalog import templates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+START, STEP = 1_700_000_000, 10
+RATE = {"v1": 80, "v2": 20}
+"""Requests per second of each version; 1 % are errors."""
+EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
+BELOW = (0.0, 0.1, 0.4, 0.7, 0.9, 0.97, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0)
+"""The share of requests below each edge."""
+
+
+class Clock:
+    """Time that the benchmark moves."""
+
+    time = float(START)
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Proxies:
+    async def applied(self, _obj: Object) -> Applied:
+        return Applied(ok=True)
+
+
+class Prometheus:
+    """Answers as Prometheus does, in bytes that are made before the pass is timed."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = list(services)
+        self._answers: dict[tuple[str, int, int], bytes] = {}
+        self.queries = 0
+
+    def prepare(self, start: int, end: int, step: int = STEP) -> None:
+        """Make the answers for the instants from `start` to `end`."""
+        instants = range(start, end + 1, step)
+        self._answers = {
+            (kind, start, end): _answer(kind, self._services, instants) for kind in ("code", "le", "")
+        }
+
+    async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
+        self.queries += 1
+        kind = "code" if "response_code" in query else "le" if "_bucket" in query else ""
+        if (kind, start, end) not in self._answers:
+            self.prepare(start, end, step)
+        return reading_of(self._answers[kind, start, end])
+
+
+def _answer(kind: str, services: list[str], instants: range) -> bytes:
+    result = []
+    for service in services:
+        for version, rate in RATE.items():
+            base = {
+                "destination_service_namespace": "default", "destination_service_name": service,
+                "destination_version": version, "instance": "gateway",
+            }  # fmt: skip
+            for labels, share in _series(kind):
+                values = [[at, str(int((at - START + 1000) * rate * share))] for at in instants]
+                result.append({"metric": base | labels, "values": values})
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
+
+
+def _series(kind: str) -> list[tuple[dict[str, str], float]]:
+    if kind == "le":
+        return [({"le": edge}, share) for edge, share in zip(EDGES, BELOW, strict=True)]
+    if kind == "code":
+        codes = {"200": 0.99, "500": 0.01}
+        return [({"request_protocol": "http", "response_code": c}, share) for c, share in codes.items()]
+    return [({}, 1.0)]
+
+
+def manifests(name: str) -> list[Object]:
+    """Return a policy that holds, its VirtualService and its endpoints."""
+    meta = {"name": name, "namespace": "default"}
+    route = [{"destination": {"host": name, "subset": "v1"}, "weight": 100}]
+    route.append({"destination": {"host": name, "subset": "v2"}, "weight": 0})
+    istio = {"apiVersion": "networking.istio.io/v1", "metadata": meta}
+    subsets = [{"name": version, "labels": {"version": version}} for version in RATE]
+    endpoints = [{"address": "127.0.0.1", "labels": {"version": version}} for version in RATE]
+    spec = {
+        "service": {"host": name}, "virtualService": {"name": name},
+        "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
+        "strategy": {"canary": {"steps": [{"weight": 20, "hold": "999h"}]}},
+        "metrics": [{"template": "istio-error-rate", "margin": "25%"}, {"template": "istio-latency"}],
+        "decision": {"interval": f"{STEP}s", "deadline": "9999h"},
+    }  # fmt: skip
+    return [
+        {"apiVersion": "penstock.dev/v1alpha1", "kind": "RolloutPolicy", "metadata": meta, "spec": spec},
+        istio | {"kind": "VirtualService", "spec": {"hosts": [name], "http": [{"route": route}]}},
+        istio | {"kind": "DestinationRule", "spec": {"host": name, "subsets": subsets}},
+        istio | {"kind": "ServiceEntry", "spec": {"hosts": [name], "endpoints": endpoints}},
+    ]
+
+
+async def measure(folder: Path, rollouts: int, looks: int, profile: cProfile.Profile | None) -> dict[str, Any]:
+    """Return what `looks` passes over so many holding rollouts cost."""
+    names = [f"service-{number}" for number in range(rollouts)]
+    clock, prometheus, telemetry = Clock(), Prometheus(names), Telemetry()
+    store = await LocalStore.open(folder / "store.db", clock=clock.now)
+    history = await SqlHistory.open(f"sqlite:///{folder / 'history.db'}")
+    loop = Loop(
+        store=store, history=history, dataplane=Proxies(), clock=clock,
+        collector=Collector(prometheus, history, templates(), telemetry),
+        recorder=Recorder(store, telemetry, News()),
+    )  # fmt: skip
+    try:
+        await _fill(store, names)
+        for seconds in (0, 0.2, 0.2, 3 * STEP, STEP):  # start, confirm, and the first intervals
+            clock.time += seconds
+            await loop.look()
+        prometheus.queries, version = 0, int(await store.version())
+        cpu, wall = await _passes(loop, clock, prometheus, looks, profile)
+        written = int(await store.version()) - version
+    finally:
+        await store.close()
+        await history.close()
+    return {
+        "rollouts": rollouts,
+        "looks": looks,
+        "cpu_ms_per_check": round(1000 * cpu / rollouts / looks, 4),
+        "wall_ms_per_look": round(1000 * wall / looks, 1),
+        "queries_per_look": prometheus.queries / looks,
+        "store_writes_per_look": written / looks,
+        "max_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+async def _fill(store: LocalStore, names: list[str]) -> None:
+    objects = [obj for name in names for obj in manifests(name)]
+    changes = {Ref(o["kind"], "default", o["metadata"]["name"]): (lambda _, new=o: new) for o in objects}
+    await store.change(changes, manager="bench")
+
+
+async def _passes(
+    loop: Loop, clock: Clock, prometheus: Prometheus, looks: int, profile: cProfile.Profile | None
+) -> tuple[float, float]:
+    cpu = wall = 0.0
+    for _ in range(looks):
+        clock.time += STEP
+        newest = int(clock.time - 1) // STEP * STEP
+        prometheus.prepare(newest - STEP, newest)
+        before = time.process_time(), time.perf_counter()
+        with profile or nullcontext():
+            await loop.look()
+        cpu += time.process_time() - before[0]
+        wall += time.perf_counter() - before[1]
+    return cpu, wall
+
+
+def main() -> None:
+    """Print the cost beside that of a few rollouts, so that what does not grow can be seen."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rollouts", type=int, default=100)
+    parser.add_argument("--looks", type=int, default=10)
+    parser.add_argument("--profile", action="store_true", help="print where the time goes, and no table")
+    options = parser.parse_args()
+    profile = cProfile.Profile() if options.profile else None
+    sizes = [options.rollouts] if profile else sorted({max(1, options.rollouts // 10), options.rollouts})
+    results = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(asyncio.run(measure(Path(folder), size, options.looks, profile)))
+    if profile:
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+    else:
+        _print_table(results)
+    print(json.dumps(results))
+
+
+def _print_table(results: list[dict[str, Any]]) -> None:
+    print(f"{'':24}" + "".join(f"{one['rollouts']:>12}" for one in results) + f"{'ratio':>9}")
+    for key in list(results[0])[2:]:
+        first, last = results[0][key], results[-1][key]
+        ratio = f"{last / first:9.2f}" if first else f"{'-':>9}"
+        print(f"{key:24}" + "".join(f"{one[key]:>12}" for one in results) + ratio)
+
+
+if __name__ == "__main__":
+    main()
