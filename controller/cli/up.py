@@ -42,6 +42,7 @@ def start(
     """Run Penstock for a folder: controller, Envoy, Prometheus and API. Ctrl-C ends them all."""
     from controller.ports import UnavailableError
     from controller.standalone.control import DataPlaneError
+    from controller.standalone.layout import LayoutError
     from controller.standalone.up import AlreadyRunningError, UpOptions, up
 
     options = UpOptions(
@@ -50,7 +51,7 @@ def start(
     _log_to_stderr()
     try:
         raise typer.Exit(asyncio.run(up(options, _announce)))
-    except (AlreadyRunningError, DataPlaneError, UnavailableError) as error:
+    except (AlreadyRunningError, DataPlaneError, LayoutError, UnavailableError) as error:
         _announce(f"error: {error}")
         raise typer.Exit(1) from error
 

@@ -79,7 +79,7 @@ async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
     """Run until a signal comes; return the exit status.
 
     Raises AlreadyRunningError, DataPlaneError and UnavailableError when it cannot start; nothing that it
-    started is left then.
+    started is left then, and what ran before goes on. A failure later ends only the controller.
     """
     layout = Layout(options.directory)
     layout.create()
@@ -87,11 +87,15 @@ async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
         controller = _Controller(options, layout)
         try:
             await controller.start(announce)
-            ended_by = await controller.until_signal()
         except BaseException:
-            await controller.close(everything=not controller.adopted)
+            # what ran before carries traffic, and goes on
+            await controller.close(everything=controller.started_dataplane)
             raise
-        everything = ended_by == signal.SIGINT
+        try:
+            everything = await controller.until_signal() == signal.SIGINT
+        except BaseException:
+            await controller.close(everything=False)
+            raise
         announce("ending everything ..." if everything else "ending; Envoy and Prometheus go on")
         await controller.close(everything=everything)
     return 0
@@ -125,7 +129,7 @@ class _Controller:
         self._processes = DataPlaneProcesses(layout)
         self._tasks: list[asyncio.Task[Any]] = []
         self._closers: list[Callable[[], Awaitable[Any]]] = []
-        self.adopted = False
+        self.started_dataplane = False
 
     async def start(self, announce: Callable[[str], None]) -> None:
         """Bring everything up in order: store, manifests, Envoy and Prometheus, loop, API."""
@@ -177,7 +181,7 @@ class _Controller:
         if self._options.prometheus_url:
             write_json(self._layout.prometheus / "scrape.json", config)
         url = self._options.prometheus_url or self._own_prometheus(specs, config)
-        self.adopted = (await self._processes.ensure(specs)).adopted
+        self.started_dataplane = not (await self._processes.ensure(specs)).adopted
         self._run(self._keep_keeper(specs), "keeper")
         return dataplane, url
 

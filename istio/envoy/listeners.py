@@ -76,7 +76,12 @@ def _conflict(registry: Registry, number: int) -> str:
 def _listener(registry: Registry, number: int, where: Listening) -> Json:
     family = next(family for family in _BUILDERS if registry.on_port(number, family))
     address = {"address": where.address, "port_value": where.port(number)}
-    out: Json = {"name": f"{where.address}_{number}", "address": {"socket_address": address}}
+    out: Json = {
+        "name": f"{where.address}_{number}",
+        "address": {"socket_address": address},
+        # else another process could take the port too, and silently get a part of the connections
+        "enable_reuse_port": False,
+    }
     return {**out, **_BUILDERS[family](registry, number, where)}
 
 

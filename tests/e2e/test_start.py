@@ -23,10 +23,11 @@ pytestmark = pytest.mark.real
 
 SQUATTER = """
 import socket, sys
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+with socket.create_server(("127.0.0.1", int(sys.argv[1])), reuse_port=True):
     print("here", flush=True)
     sys.stdin.read()
 """
+"""Would share the port with whoever else wants to, as Envoy does by default."""
 
 
 @contextlib.asynccontextmanager

@@ -250,6 +250,10 @@ class Standalone:
         """Run a command of `penstock` on this folder."""
         return await penstock(*arguments, "--dir", self.folder)
 
+    async def down(self) -> Said:
+        """Run `penstock down`."""
+        return await penstock("down", self.folder)
+
     async def act(self, *verb: str) -> None:
         """Ask for a manual action as a user does."""
         done = await self.cli(verb[0], HOST, *verb[1:])
@@ -369,7 +373,7 @@ class Standalone:
 
         await self.eventually(served, "answers to requests")
 
-    async def intervals(self, count: int) -> None:
+    async def intervals(self, count: float) -> None:
         """Let some intervals of the policy pass."""
         step = Duration.parse(self.policy["spec"]["decision"]["interval"])
         await asyncio.sleep(count * step.seconds)
