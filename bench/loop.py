@@ -130,7 +130,9 @@ def manifests(name: str) -> list[Object]:
     ]
 
 
-async def measure(folder: Path, rollouts: int, looks: int, profile: cProfile.Profile | None) -> dict[str, Any]:
+async def measure(
+    folder: Path, rollouts: int, looks: int, profile: cProfile.Profile | None
+) -> dict[str, Any]:
     """Return what `looks` passes over so many holding rollouts cost."""
     names = [f"service-{number}" for number in range(rollouts)]
     clock, prometheus, telemetry = Clock(), Prometheus(names), Telemetry()

@@ -64,6 +64,15 @@ class Store(Protocol):
     async def event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Tell of something that happened to an object; equal events are counted, not repeated."""
 
+    async def version(self) -> str:
+        """Return the newest resourceVersion: what is listed after this call is at least as new."""
+
+    async def changes(self, kinds: Sequence[str], since: str) -> tuple[str, Sequence[WatchEvent]]:
+        """Return the changes after resourceVersion `since`, and up to where they reach, without waiting.
+
+        ConflictError when they are no longer known: list again.
+        """
+
     def watch(self, kinds: Sequence[str], since: str | None = None) -> AsyncIterator[WatchEvent]:
         """Yield changes after resourceVersion `since` (None: from now on), until closed."""
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from controller.ports import Applied, UnavailableError
+from controller.ports import Applied, ConflictError, UnavailableError
 from controller.standalone.xds import RejectedError
 from istio.envoy.translate import Options, Translation, translate
 from policies.findings import errors
@@ -69,12 +69,15 @@ class EnvoyDataPlane:
     async def _watch(self, changed: asyncio.Event) -> None:
         while True:
             try:
-                async for _ in self._store.watch(KINDS):
+                since = await self._store.version()
+                changed.set()  # what comes after `since` is watched, the rest is listed
+                async for _ in self._store.watch(KINDS, since):
                     changed.set()
+            except ConflictError:
+                log.info("too many changes at once: all objects are read again")
             except UnavailableError as error:
                 self._tell(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
-            changed.set()
 
     async def apply(self) -> float | None:
         """Bring Envoy to the present objects; return after how many seconds to try again, if at all."""
@@ -90,6 +93,10 @@ class EnvoyDataPlane:
             # trying again cannot help before an object changes
             self._tell(str(error))
             return None
+        except Exception as error:  # Envoy keeps what it has, and the rest of the controller goes on
+            log.exception("the objects cannot be brought to Envoy")
+            self._tell(f"the objects cannot be brought to Envoy: {error!r}")
+            return REJECTED_RETRY_SECONDS
         self._tell("")
         return None
 

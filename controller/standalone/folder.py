@@ -82,7 +82,7 @@ class Folder:
         return await self._apply()
 
     async def run(self) -> NoReturn:
-        """Apply every change until cancelled; a store or folder that is unavailable is tried again."""
+        """Apply every change until cancelled; whatever goes wrong is told once and tried again."""
         due, trouble = False, ""
         while True:
             await asyncio.sleep(self._poll_seconds)
@@ -91,10 +91,12 @@ class Folder:
                 if due:
                     await self._apply()
                 due, trouble = False, ""
-            except UnavailableError as error:
-                if str(error) != trouble:
-                    _log.warning("manifests are not synced: %s", error)
-                trouble = str(error)
+            except Exception as error:  # no file may end the controller
+                words = str(error) if isinstance(error, UnavailableError) else repr(error)
+                if words != trouble:
+                    unforeseen = not isinstance(error, UnavailableError)
+                    _log.warning("manifests are not synced: %s", words, exc_info=unforeseen)
+                trouble = words
 
     async def _look(self) -> bool:
         try:

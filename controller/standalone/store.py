@@ -86,6 +86,19 @@ class LocalStore:
         """Return the newest resourceVersion: a watch since then misses nothing."""
         return str(await self._read(database.version))
 
+    async def changes(self, kinds: Sequence[str], since: str) -> tuple[str, Sequence[WatchEvent]]:
+        """Return the changes of `kinds` after resourceVersion `since`, and up to where they reach.
+
+        ConflictError when they are no longer kept: list again.
+        """
+        reached, found = int(since), []
+        while True:
+            before = reached
+            reached, more = await self._read(database.changes, tuple(kinds), before)
+            found += more
+            if reached == before:
+                return str(reached), found
+
     async def watch(self, kinds: Sequence[str], since: str | None = None) -> AsyncIterator[WatchEvent]:
         """Yield changes of `kinds` after resourceVersion `since` (None: from now on), until closed.
 

@@ -476,3 +476,33 @@ def test_the_merge_keeps_its_laws(last, new, live):
     assert merge(last, new, None) == new, "a missing object becomes the file"
     once = merge(last, new, live)
     assert merge(new, new, once) == once, "a second sync changes nothing"
+
+
+async def test_an_unforeseen_failure_is_told_once_and_the_next_edit_is_applied(
+    manifests, store, caplog, monkeypatch
+):
+    def validate(parsed) -> list[Finding]:
+        if any(document.name.endswith("/odd") for document in parsed.others):
+            raise KeyError("nobody thought of this")
+        return []
+
+    folder = Folder(manifests, store, validate, poll_seconds=0.01)
+    odd = {**destination_rule("v1"), "metadata": {"namespace": "ml", "name": "odd"}}
+    write(manifests / "odd.yaml", odd)
+    running = asyncio.create_task(folder.run())
+
+    async def complained() -> bool:
+        return "nobody thought of this" in caplog.text
+
+    async def applied() -> bool:
+        return bool(await store.list("DestinationRule"))
+
+    await until(complained)
+    await asyncio.sleep(0.1)
+    (manifests / "odd.yaml").unlink()
+    write(manifests / "rule.yaml", destination_rule("v1"))
+    await until(applied)
+    assert caplog.text.count("manifests are not synced") == 1
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running

@@ -246,6 +246,21 @@ async def test_a_watch_reads_past_many_changes_of_other_kinds(store, monkeypatch
     assert await collect(store, 1, "0", ("ServiceEntry",)) == [("ADDED", "11")]
 
 
+async def test_changes_are_those_after_a_version_and_tell_how_far_they_reach(store, monkeypatch):
+    monkeypatch.setattr(database, "BATCH", 2)
+    await store.put(virtual_service(), manager="folder")
+    since = await store.version()
+    assert await store.changes(["VirtualService"], since) == (since, [])
+    for weight in (1, 2, 3):
+        await store.patch(REF, set_weight(weight), manager="ann")
+    reached, found = await store.changes(["VirtualService"], since)
+    assert [event.object["metadata"]["resourceVersion"] for event in found] == ["2", "3", "4"]
+    assert reached == await store.version()
+    assert await store.changes(["ServiceEntry"], since) == (reached, [])
+    with pytest.raises(ConflictError):
+        await store.changes(["VirtualService"], "9")
+
+
 @pytest.mark.parametrize("since", ["1", "99"])
 async def test_a_watch_from_a_forgotten_or_unknown_version_must_list_again(store, monkeypatch, since):
     monkeypatch.setattr(database, "KEPT_CHANGES", 3)
