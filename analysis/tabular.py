@@ -10,19 +10,26 @@ import csv
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.confidence import NODES, confidence_bounds, mantel_haenszel, mantel_haenszel_terms
-from analysis.eprocess import e_value, harm_odds_ratios, log_mean, mixture_path
+from analysis.eprocess import LARGEST, e_value, harm_odds_ratios, log_mean, mixture_path
 from analysis.hypergeometric import Floats, Ints, log_likelihood_ratios
 from analysis.words import effect, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _COUNTS = ("control_total", "control_events", "candidate_total", "candidate_events")
 _COLUMNS = ("interval", *_COUNTS)
 _LARGEST = 10**12
-"""Counts and interval numbers above this are taken for mistakes."""
+"""Counts above this are taken for mistakes."""
+_LAST = 10**15
+"""The same for interval numbers, which may be times in microseconds."""
+_ODDS = 1e9
+"""Odds ratios lie between 1 / this and this."""
 
 
 class TableError(ValueError):
@@ -55,18 +62,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         null, ratios = self.null_odds_ratio, self.odds_ratios
-        if not 0 < self.alpha < 1:
+        if not 1 / LARGEST <= self.alpha < 1:
             raise ValueError(f"alpha must be above 0 and below 1, not {self.alpha:g}")
-        if not 0 < null < math.inf:
-            raise ValueError(f"the null odds ratio must be a positive number, not {null:g}")
+        if not 1 / _ODDS <= null <= _ODDS:
+            raise ValueError(
+                f"the null odds ratio must lie between {1 / _ODDS:g} and {_ODDS:g}, not {null:g}"
+            )
         if not 1 <= self.dispersion < math.inf:
             raise ValueError(f"the dispersion must be at least 1, not {self.dispersion:g}")
         if self.planned_looks is not None and self.planned_looks < 1:
             raise ValueError(f"planned looks must be at least 1, not {self.planned_looks}")
         if ratios is None:
             return
-        if not ratios or not all(0 < w < math.inf for w in ratios):
-            raise ValueError("odds ratios must be positive numbers")
+        if not ratios or not all(1 / _ODDS <= w <= _ODDS for w in ratios):
+            raise ValueError(f"odds ratios must lie between {1 / _ODDS:g} and {_ODDS:g}")
         if not (min(ratios) > null or max(ratios) < null):
             raise ValueError(f"odds ratios must be all above or all below the null odds ratio {null:g}")
 
@@ -139,56 +148,72 @@ class TableVerdict:
 
 def parse(text: str) -> CountTable:
     """Return the table in a CSV text. Raises TableError, with the row (counted as lines are, from 1)."""
+    header: list[str] = []
+    rows: dict[tuple[int, float], list[int]] = {}
+    for line, cells in _rows(text.removeprefix("\ufeff")):
+        if not header:
+            header = _checked_header(cells, line)
+            continue
+        key, values = _row(header, cells, line)
+        if key in rows:
+            words = f"interval {key[0]}" + (f" with edge {key[1]:g}" if "edge" in header else "")
+            raise TableError(f"row {line}: {words} is there twice")
+        rows[key] = values
+    if not header:
+        _checked_header([], 1)
+    return _table(rows, latency="edge" in header)
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield every row that is not blank: its line, and its cells without spaces around them."""
     reader = csv.reader(text.splitlines(), strict=True)
     try:
-        header = [name.strip() for name in next(reader, [])]
-        latency = _check_header(header)
-        rows: dict[tuple[int, float], list[int]] = {}
         for cells in reader:
-            if not cells:
-                continue
-            key, values = _row(header, cells, reader.line_num)
-            if key in rows:
-                words = f"interval {key[0]}" + (f" with edge {key[1]:g}" if latency else "")
-                raise TableError(f"row {reader.line_num}: {words} is there twice")
-            rows[key] = values
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                yield reader.line_num, stripped
     except csv.Error as error:
         raise TableError(f"row {reader.line_num}: {error}") from error
+
+
+def _table(rows: Mapping[tuple[int, float], list[int]], *, latency: bool) -> CountTable:
     intervals = sorted({interval for interval, _ in rows})
     edges = sorted({edge for _, edge in rows}) or [0.0]
-    counts = np.zeros((len(intervals), len(edges), 4), dtype=np.int64)
     places = {interval: row for row, interval in enumerate(intervals)}
+    lanes = {edge: lane for lane, edge in enumerate(edges)}
+    counts = np.zeros((len(intervals), len(edges), 4), dtype=np.int64)
     for (interval, edge), values in rows.items():
-        counts[places[interval], edges.index(edge)] = values
+        counts[places[interval], lanes[edge]] = values
     return CountTable(tuple(intervals), tuple(edges) if latency else (), counts)
 
 
-def _check_header(header: list[str]) -> bool:
-    """Return whether the header has the column `edge`. Raises TableError when it is another one."""
-    if sorted(header) not in (sorted(_COLUMNS), sorted((*_COLUMNS, "edge"))):
-        found = f"found {','.join(header)[:200]!r}" if header else "found nothing"
+def _checked_header(cells: list[str], line: int) -> list[str]:
+    """Return the header. Raises TableError when it is another one."""
+    if sorted(cells) not in (sorted(_COLUMNS), sorted((*_COLUMNS, "edge"))):
+        found = f"found {','.join(cells)[:200]!r}" if cells else "found nothing"
         raise TableError(
-            f"row 1: the header must be {','.join(_COLUMNS)}, with edge if there are edges; {found}"
+            f"row {line}: the header must be {','.join(_COLUMNS)}, with edge if there are edges; {found}"
         )
-    return "edge" in header
+    return cells
 
 
 def _row(header: list[str], cells: list[str], line: int) -> tuple[tuple[int, float], list[int]]:
     """Return a row's interval and edge (0 without), and its four counts."""
     if len(cells) != len(header):
         raise TableError(f"row {line}: {len(cells)} columns instead of {len(header)}")
-    values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    values = dict(zip(header, cells, strict=True))
     edge = _edge(values["edge"], line) if "edge" in values else 0.0
-    interval, *counts = (_whole(name, values[name], line) for name in _COLUMNS)
+    interval = _whole("interval", values["interval"], line, _LAST)
+    counts = [_whole(name, values[name], line, _LARGEST) for name in _COUNTS]
     for arm, (total, events) in {"control": counts[:2], "candidate": counts[2:]}.items():
         if events > total:
             raise TableError(f"row {line}: {arm}_events {events} is above {arm}_total {total}")
     return (interval, edge), counts
 
 
-def _whole(name: str, text: str, line: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII) or int(text) > _LARGEST:
-        raise TableError(f"row {line}: {name} must be a whole number from 0 to {_LARGEST}, not {text[:40]!r}")
+def _whole(name: str, text: str, line: int, largest: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,16}", text, re.ASCII) or int(text) > largest:
+        raise TableError(f"row {line}: {name} must be a whole number from 0 to {largest}, not {text[:40]!r}")
     return int(text)
 
 

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli.line import one_line
+from controller.cli.options import fail
+from controller.cli.sources import name, read
+
 if TYPE_CHECKING:
     from analysis.tabular import CountTable
 
@@ -26,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def judge(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV tables, one per comparison.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="CSV tables, one per comparison; - is stdin.")
+    ],
     alpha: Annotated[float, typer.Option(help="Chance of a false alarm over the life of each table.")] = 0.05,
     null_odds_ratio: Annotated[float, typer.Option(help="Odds ratio that is still tolerated.")] = 1.0,
     odds_ratios: Annotated[
@@ -58,16 +64,15 @@ def judge(
 
     try:
         settings = Settings(alpha, null_odds_ratio, _ratios(odds_ratios), dispersion, restart, planned_looks)
-        tables = [_read(file) for file in files]
+        tables = [_table(file) for file in files]
     except ValueError as error:
-        typer.echo(f"penstock judge: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail(str(error), 2)
     for file, table in zip(files, tables, strict=True):
         found = judge_table(table, settings)
         if output is Format.JSON:
-            typer.echo(json.dumps({"file": str(file), **found.as_dict()}, allow_nan=False))
+            typer.echo(json.dumps({"file": name(file), **found.as_dict()}, allow_nan=False))
         else:
-            typer.echo(f"{file}: {found.sentence()}")
+            typer.echo(one_line(f"{name(file)}: {found.sentence()}"))
 
 
 def _ratios(text: str | None) -> tuple[float, ...] | None:
@@ -79,15 +84,11 @@ def _ratios(text: str | None) -> tuple[float, ...] | None:
         raise ValueError(f"--odds-ratios must be numbers with commas between, not {text!r}") from None
 
 
-def _read(file: Path) -> CountTable:
+def _table(file: Path) -> CountTable:
     """Return the table in a file. Raises ValueError, with the file's name and one line of words."""
     from analysis.tabular import TableError, parse
 
     try:
-        return parse(file.read_text(encoding="utf-8-sig"))
+        return parse(read(file, "row"))
     except TableError as error:
-        raise ValueError(f"{file}: {error}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: row 1: not a text file in UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{file}: {error.strerror or error}") from None
+        raise ValueError(f"{name(file)}: {error}") from error

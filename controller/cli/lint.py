@@ -7,21 +7,20 @@ cannot be read, and nothing is judged.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from controller.cli.options import fail
+from controller.cli.line import one_line
+from controller.cli.sources import manifests, name, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from policies.findings import Finding
     from policies.parse import Document, Parsed
-
-STDIN = Path("-")
-_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +40,7 @@ def lint(
     """
     from policies.parse import parse
 
-    sources = [(_name(file), _read(file)) for file in _manifests(files)]
+    sources = [(name(file), read(file)) for file in manifests(files)]
     parsed = parse(sources)
     findings = sorted(_findings(parsed), key=_reading_order)
     faults = sum(finding.severity == "error" for finding in findings)
@@ -49,7 +48,7 @@ def lint(
         typer.echo(json.dumps({"findings": [_data(finding) for finding in findings]}, indent=2))
     else:
         for finding in findings:
-            typer.echo(_line(finding))
+            typer.echo(one_line(str(finding)))
     typer.echo(_summary(faults, len(findings) - faults, len(sources)), err=True)
     raise typer.Exit(1 if faults else 0)
 
@@ -63,11 +62,12 @@ def _findings(parsed: Parsed) -> list[Finding]:
     policies = [loaded.value for loaded in parsed.policies]
     documents = {loaded.document.name: loaded.document for loaded in parsed.policies}
     documents |= {document.name: document for document in sound}
-    return [
-        *parsed.findings,
-        *check_all(parsed.policies, parsed.templates),
-        *(_placed(finding, documents) for finding in lint_all([each.data for each in sound], policies)),
-    ]
+    unread = [document.name for document in parsed.others if not document.sound]
+    found = lint_all([each.data for each in sound], policies, unread)
+    together = [_placed(finding, documents) for finding in found]
+    if not parsed.others:  # policies alone: what they need may well be in the cluster
+        together = [replace(finding, severity="warning") for finding in together]
+    return [*parsed.findings, *check_all(parsed.policies, parsed.templates), *together]
 
 
 def _placed(finding: Finding, documents: dict[str, Document]) -> Finding:
@@ -78,45 +78,6 @@ def _placed(finding: Finding, documents: dict[str, Document]) -> Finding:
 def _reading_order(finding: Finding) -> tuple[str, int, int, str]:
     source = finding.source
     return (source.file, source.line, source.column, finding.code) if source else ("", 0, 0, finding.code)
-
-
-def _manifests(files: Iterable[Path]) -> list[Path]:
-    """Return the files, and for a folder those that `penstock up` would read: no hidden ones."""
-    found: list[Path] = []
-    for file in files:
-        inside = _inside(file) if file.is_dir() else [file]
-        if not inside:
-            fail(f"{file}: there is no .yaml, .yml or .json file in it", 2)
-        found += inside
-    return list(dict.fromkeys(found))
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in _SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def _name(file: Path) -> str:
-    return "stdin" if file == STDIN else str(file)
-
-
-def _read(file: Path) -> str:
-    try:
-        data = typer.get_binary_stream("stdin").read() if file == STDIN else file.read_bytes()
-        return data.decode()
-    except UnicodeDecodeError:
-        fail(f"{_name(file)}: is not UTF-8 text", 2)
-    except OSError as error:
-        fail(f"{_name(file)}: {error.strerror}", 2)
-
-
-def _line(finding: Finding) -> str:
-    return " ".join(str(finding).split())
 
 
 def _data(finding: Finding) -> dict[str, Any]:

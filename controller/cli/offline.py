@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from controller.cli.line import one_line
 from controller.cli.options import fail
+from controller.cli.sources import manifests, name, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from policies.explain import Plan, Stage
     from policies.model import MetricTemplate, RolloutPolicy
     from policies.parse import Parsed
-
-STDIN = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -71,32 +70,15 @@ def _parsed(files: Sequence[Path]) -> Parsed:
     from policies.parse import parse
     from policies.rules import check_all
 
-    parsed = parse([(str(file), _read(file)) for file in _manifests(files)])
+    parsed = parse([(name(file), read(file)) for file in manifests(files)])
     wrong = errors([*parsed.findings, *check_all(parsed.policies, parsed.templates)])
     if wrong:
         for finding in wrong:
-            typer.echo(str(finding), err=True)
+            typer.echo(one_line(str(finding)), err=True)
         raise typer.Exit(1)
     if not parsed.policies:
-        fail("there is no RolloutPolicy in " + ", ".join(map(str, files)))
+        fail("there is no RolloutPolicy in " + ", ".join(map(name, files)))
     return parsed
-
-
-def _manifests(files: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for file in files:
-        inside = sorted(path for path in file.rglob("*") if path.suffix in {".yaml", ".yml", ".json"})
-        found += inside if file.is_dir() else [file]
-    return found
-
-
-def _read(file: Path) -> str:
-    try:
-        return sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8")
-    except OSError as error:
-        fail(f"{file}: {error.strerror}", 2)
-    except UnicodeDecodeError:
-        fail(f"{file}: is not UTF-8 text", 2)
 
 
 class _Planned(NamedTuple):

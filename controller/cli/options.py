@@ -7,6 +7,8 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from controller.cli.line import one_line
+
 Table = Literal["table", "wide", "json", "yaml", "name"]
 
 Namespace = Annotated[
@@ -32,5 +34,5 @@ Rollout = Annotated[str, typer.Argument(metavar="NAME", help="A rollout: NAME or
 
 def fail(message: str, status: int = 1) -> NoReturn:
     """End the command with one line on stderr."""
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {one_line(message)}", err=True)
     raise typer.Exit(status)

@@ -6,7 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from controller import numbers
-from controller.cli.render import clean, table
+from controller.cli.line import clean
+from controller.cli.render import table
 
 if TYPE_CHECKING:
     from controller.api.report import DecisionRow, MetricRow, Report

@@ -5,13 +5,13 @@ Names and messages come from others, so control characters never reach the termi
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 from rich.tree import Tree
 
 from controller import numbers
+from controller.cli.line import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +30,6 @@ VERDICT_STYLES = {"Harmful": "red", "Invalid": "red", "Safe": "green", "NoData":
 STEP_SIGNS = {"done": ("✔", "green"), "current": ("▶", "bold blue"), "next": ("·", "dim")}
 BAR = 20
 EVENTS = 6
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-
-
-def clean(text: str) -> str:
-    """Return text that cannot steer a terminal."""
-    return _CONTROL.sub(" ", text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import Annotated, NoReturn
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated
 
 import typer
 
+from controller.cli.options import fail
+from controller.cli.sources import name, read
 from istio.route import RouteError
-
-STDIN = Path("-")
 
 
 class _UsageError(Exception):
-    """An argument or a file that cannot be used."""
+    """An argument that cannot be used."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,9 +57,9 @@ def weights(
         wanted = _parse(weights or [])
         if output not in {"patch", "yaml"}:
             raise _UsageError(f"-o must be patch or yaml, not {output!r}")
-        result = _result(_read(file), wanted, route or [], virtual_service, output)
+        result = _result(read(file), wanted, route or [], virtual_service, output)
     except (RouteError, _UsageError) as error:
-        _fail(file, error)
+        fail(f"{name(file)}: {error}", 2)
     typer.echo(result.encode(), nl=False)
 
 
@@ -87,21 +87,3 @@ def _parse(arguments: list[str]) -> dict[str, int]:
             raise _UsageError(f"{key} is given twice")
         wanted[key] = int(weight)
     return wanted
-
-
-def _read(file: Path) -> str:
-    try:
-        data = typer.get_binary_stream("stdin").read() if file == STDIN else file.read_bytes()
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise _UsageError(
-            f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise _UsageError(getattr(error, "strerror", None) or str(error)) from error
-
-
-def _fail(file: Path, error: Exception) -> NoReturn:
-    name = "stdin" if file == STDIN else str(file)
-    typer.echo(" ".join(f"error: {name}: {error}".split()), err=True)
-    raise typer.Exit(2)

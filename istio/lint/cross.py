@@ -32,13 +32,16 @@ _SAID_ALREADY: Final = frozenset(
 """Codes of RouteError for what is wrong with a VirtualService by itself."""
 
 
-def lint_all(objects: Sequence[Object], policies: Sequence[RolloutPolicy]) -> list[Finding]:
+def lint_all(
+    objects: Sequence[Object], policies: Sequence[RolloutPolicy], unread: Sequence[str] = ()
+) -> list[Finding]:
     """Return the findings on each object by itself, and on what each policy needs of them.
 
-    `policies` must be valid by themselves. Places in files are the caller's to add, by `Finding.object`.
+    `policies` must be valid by themselves. `unread` names (`Kind/namespace/name`) objects that exist but
+    could not be read. Places in files are the caller's to add, by `Finding.object`.
     """
     own = [finding for obj in objects for finding in lint_object(obj)]
-    known = _Known.of(objects, own)
+    known = _Known.of(objects, own, unread)
     needs = [finding for policy in policies for finding in _needs(policy, known)]
     mended = {(finding.object, finding.path) for finding in needs if finding.code == "PS409"}
     own = [each for each in own if each.code != "PS163" or (each.object, each.path) not in mended]
@@ -52,7 +55,7 @@ class _Known:
     places: dict[tuple[str, str], dict[str, Object | None]]
 
     @classmethod
-    def of(cls, objects: Sequence[Object], findings: Sequence[Finding]) -> _Known:
+    def of(cls, objects: Sequence[Object], findings: Sequence[Finding], unread: Sequence[str]) -> _Known:
         broken = {finding.object for finding in findings if finding.code[3:] in {"02", "03"}}
         places: dict[tuple[str, str], dict[str, Object | None]] = {}
         for obj in objects:
@@ -60,6 +63,9 @@ class _Known:
                 kind, namespace, name = name_of(obj).split("/", 2)
                 clean = None if name_of(obj) in broken else without_nulls(obj)
                 places.setdefault((kind, namespace), {})[name] = clean
+        for each in unread:
+            kind, namespace, name = each.split("/", 2)
+            places.setdefault((kind, namespace), {}).setdefault(name, None)
         return cls(places)
 
     def named(self, kind: str, namespace: str) -> dict[str, Object | None]:

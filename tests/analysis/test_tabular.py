@@ -1,4 +1,5 @@
 import contextlib
+import json
 import math
 
 import numpy as np
@@ -106,6 +107,26 @@ def test_rows_and_columns_may_come_in_any_order():
     assert judge_table(shuffled, Settings()) == judge_table(table(ROWS), Settings())
 
 
+def test_blank_rows_say_nothing_wherever_they_are():
+    text = f"\ufeff\n  \n{HEADER}\n\n0,10,1,10,2\n \t \n,,,,\n1,10,1,10,2\n\n"
+    assert parse(text).counts.tolist() == [[[10, 1, 10, 2]]] * 2
+
+
+def test_rows_are_counted_as_lines_also_after_blank_ones():
+    with pytest.raises(TableError, match="row 5: control_events 11"):
+        parse(f"\n{HEADER}\n\n0,10,1,10,2\n1,10,11,10,2")
+
+
+def test_interval_numbers_may_be_times_in_milliseconds():
+    assert parse(f"{HEADER}\n1790000000000,10,1,10,2").intervals == (1_790_000_000_000,)
+
+
+@pytest.mark.parametrize("settings", [{"odds_ratios": (1e9,)}, {"null_odds_ratio": 1e9}, {"alpha": 1e-300}])
+def test_extreme_settings_give_finite_numbers(settings):
+    found = judge_table(table([*ROWS, (10**12, 10**11, 10**12, 10**11 + 10**6)]), Settings(**settings))
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
 def test_quotes_spaces_and_windows_line_ends_are_fine():
     text = f'"interval", {HEADER.removeprefix("interval,")}\r\n 3 ,"10",1,10,2\r\n\r\n'
     assert parse(text).counts.tolist() == [[[10, 1, 10, 2]]]
@@ -158,8 +179,11 @@ def test_any_text_is_a_table_or_an_error(text):
         ({"dispersion": math.inf}, "dispersion"),
         ({"planned_looks": 0}, "planned"),
         ({"odds_ratios": ()}, "odds ratios"),
-        ({"odds_ratios": (0.0,)}, "positive"),
-        ({"odds_ratios": (math.nan,)}, "positive"),
+        ({"odds_ratios": (0.0,)}, "between 1e-09 and 1e\\+09"),
+        ({"odds_ratios": (math.nan,)}, "between"),
+        ({"odds_ratios": (1e308,)}, "between"),
+        ({"null_odds_ratio": 1e308}, "between"),
+        ({"alpha": 1e-320}, "alpha"),
         ({"odds_ratios": (0.5, 2.0)}, "all above or all below"),
         ({"odds_ratios": (1.0,)}, "all above or all below"),
     ],

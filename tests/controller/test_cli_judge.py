@@ -19,8 +19,8 @@ def run(tmp_path, monkeypatch):
     for name, text in {"harmful": HARMFUL, "quiet": QUIET, "empty": EMPTY}.items():
         (tmp_path / f"{name}.csv").write_text(text)
 
-    def invoke(*arguments):
-        return CliRunner().invoke(app, ["judge", *arguments])
+    def invoke(*arguments, stdin=None):
+        return CliRunner().invoke(app, ["judge", *arguments], input=stdin)
 
     return invoke
 
@@ -83,7 +83,7 @@ def test_crossing_with_alternatives_below_the_null_is_safe(run, tmp_path):
         (b"", "bad.csv: row 1: the header must be"),
         (HEADER.encode() + b"\n0,10,11,5,0\n", "bad.csv: row 2: control_events 11 is above control_total 10"),
         (HEADER.encode() + b"\n0,10,1,5,-1\n", "bad.csv: row 2: candidate_events"),
-        (bytes(range(256)), "bad.csv: row 1: not a text file"),
+        (bytes(range(256)), "bad.csv: row 2: not a text file in UTF-8, found byte 0x80"),
         (b"\x00" * 50, "bad.csv: row 1: the header must be"),
         (None, "bad.csv: No such file or directory"),
     ],
@@ -94,8 +94,15 @@ def test_a_bad_file_is_one_line_on_stderr_and_nothing_on_stdout(run, tmp_path, c
     result = run("quiet.csv", "bad.csv", "-o", "json")
     assert result.exit_code == 2
     assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_table_may_come_from_stdin(run):
+    result = run("-", "-o", "json", stdin=QUIET)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["file"] == "stdin"
 
 
 def test_a_folder_is_no_table(run):

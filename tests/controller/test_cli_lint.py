@@ -95,6 +95,20 @@ def test_the_files_of_a_folder_are_judged_together(penstock, folder):
     assert result.exit_code == 1
 
 
+def test_what_a_policy_alone_needs_may_be_in_the_cluster(penstock, folder):
+    result = penstock(folder(policy=POLICY))
+    assert [line.split()[1:3] for line in result.stdout.splitlines()] == [
+        ["warning", "PS401:"], ["warning", "PS405:"], ["warning", "PS405:"],
+    ]  # fmt: skip
+    assert result.exit_code == 0
+
+
+def test_an_object_read_in_part_is_not_said_to_be_missing(penstock, folder):
+    result = penstock(folder(policy=POLICY, vs=GOOD.replace("spec:", "metadata: {name: web}\nspec:")))
+    codes = [line.split()[2] for line in result.stdout.splitlines()]
+    assert codes == ["PS405:", "PS405:", "PS002:"]
+
+
 def test_two_policies_for_one_route_are_an_error(penstock, folder):
     twin = POLICY.replace("name: web, namespace", "name: twin, namespace")
     assert "PS066" in penstock(folder(a=POLICY, b=twin)).stdout
@@ -123,6 +137,13 @@ def test_json_holds_every_part_of_a_finding(penstock, folder):
         "path": "spec.http[0].route[0].weight", "message": "weight must not be negative", "found": "-1",
         "allowed": None, "file": str(path), "line": 8, "column": 7,
     }  # fmt: skip
+
+
+def test_names_cannot_steer_the_terminal(penstock, folder):
+    result = penstock(folder(vs=BAD.replace("name: web,", 'name: "web\\e[31m\\x9b\\a",')))
+    assert result.exit_code == 1
+    assert not set(result.stdout) & set("\x1b\x9b\x07")
+    assert all(line.count(": error PS1") == 1 for line in result.stdout.splitlines())
 
 
 def test_text_that_is_no_yaml_is_an_error_with_its_line(penstock, folder):

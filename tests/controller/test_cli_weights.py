@@ -129,7 +129,7 @@ def test_a_bad_request_is_one_line_on_stderr(penstock, file, arguments, words):
     ("content", "words"),
     [
         (None, "No such file"),
-        (b"a: \xff\n", "not UTF-8: byte 3 is 0xff"),
+        (b"a: \xff\n", "line 1: not a text file in UTF-8, found byte 0xff"),
         (b"a: [1\nb: 2\n", "line 2, column 2"),
         (b"", "no VirtualService in it"),
         (b"kind: Gateway\n", "no VirtualService in it, only Gateway"),
