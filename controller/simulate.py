@@ -1,0 +1,256 @@
+"""Rollouts of one policy on made-up traffic, decided by the code that decides on real traffic.
+
+Traffic comes from `analysis.simulate`; `analysis.judge` takes it in, `controller.machine` decides, and every
+write is in force at once. As in the loop, a look comes a second after an interval has ended, and an interval
+counts when it lies wholly after the weights were confirmed. Who has to approve a step does so at once. A run
+that is open when its deadline has passed counts as held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from analysis.judge import advance, fresh, verdict
+from analysis.kinds import kinds
+from analysis.simulate import Streams
+from controller.decision import Action, Judgement, World
+from controller.evidence import Dossier, judgement_of
+from controller.machine import decide
+from controller.ports import Applied
+from controller.status import Status
+from policies.explain import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from analysis.design import Design, Interval
+    from analysis.simulate import Behaviour
+    from analysis.verdict import Kind
+    from controller.decision import Decision
+    from policies.model import MetricTemplate, RolloutPolicy
+
+START = 1_700_000_000
+"""Unix time at which simulated runs start, but for the alignment to whole intervals."""
+SETTLE = 1.0
+"""Seconds from the end of an interval to the look at it."""
+
+Outcome = Literal["promoted", "rolledBack", "held"]
+_OUTCOMES: Mapping[str | None, Outcome] = {"Promoted": "promoted", "RolledBack": "rolledBack"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one run ended: the reason is the decision's, or why it held last; seconds since the start."""
+
+    outcome: Outcome
+    reason: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`count` of `runs` runs, and the median of their seconds (None without any)."""
+
+    count: int
+    runs: int
+    median: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of the runs."""
+        return self.count / self.runs
+
+    @property
+    def error(self) -> float:
+        """The Monte Carlo error (one standard error) of the share.
+
+        From (count + 1) / (runs + 2), so that it is not 0 when none or all of a few runs ended so.
+        """
+        likely = (self.count + 1) / (self.runs + 2)
+        return math.sqrt(likely * (1 - likely) / self.runs)
+
+    def exceeds(self, asked: float) -> bool:
+        """Tell whether the true share is above `asked` for all we can see: by more than two errors."""
+        return self.share - 2 * self.error > asked
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of all runs with one effect."""
+
+    effect: float
+    endings: tuple[Ending, ...]
+
+    def share(self, outcome: Outcome, reason: str | None = None) -> Share:
+        """Return the runs that ended so, for this reason or any."""
+        those = [e for e in self.endings if e.outcome == outcome and reason in {None, e.reason}]
+        times = [ending.seconds for ending in those if ending.seconds is not None]
+        return Share(len(those), len(self.endings), median(times) if times else None)
+
+    @property
+    def median(self) -> float | None:
+        """The median time to a decision over all runs, in seconds; None when half of them had none."""
+        middle = median(math.inf if e.seconds is None else e.seconds for e in self.endings)
+        return middle if math.isfinite(middle) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        outcomes: tuple[Outcome, ...] = ("promoted", "rolledBack", "held")
+        shares = {outcome: self.share(outcome) for outcome in outcomes}
+        return {
+            "effect": self.effect,
+            "runs": len(self.endings),
+            **{
+                outcome: {
+                    "count": found.count,
+                    "share": found.share,
+                    "error": found.error,
+                    "medianSeconds": found.median,
+                    "reasons": dict(Counter(e.reason for e in self.endings if e.outcome == outcome)),
+                }
+                for outcome, found in shares.items()
+            },
+            "medianSeconds": self.median,
+        }
+
+
+def onset(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> float:
+    """Return the middle of the shortest way to full promotion, in seconds from the start of the run."""
+    return explain(policy, templates).earliest_promotion.seconds / 2
+
+
+def looks(policy: RolloutPolicy) -> int:
+    """Return how many looks a run takes at most: the last one comes after the deadline."""
+    rule = policy.spec.decision
+    return math.ceil(rule.deadline.milliseconds / rule.interval.milliseconds)
+
+
+def simulate(
+    policy: RolloutPolicy,
+    design: Design,
+    behaviour: Behaviour,
+    *,
+    runs: int,
+    seed: int,
+    looked: Callable[[], None] = lambda: None,
+) -> Result:
+    """Return what becomes of `runs` runs; the same arguments give the same result.
+
+    `looked` is called after every look. Raises ValueError when the design cannot be simulated.
+    """
+    # each effect has a seed of its own, so that its result does not depend on which others are asked for
+    streams = Streams(design, behaviour, runs, (seed, round(behaviour.effect * 1e6)))
+    seconds = int(policy.spec.decision.interval.seconds)
+    start = START // seconds * seconds
+    rollouts = [_Rollout(policy, design) for _ in range(runs)]
+    for rollout in rollouts:
+        rollout.look("NoData", start)
+    for end in range(start + seconds, start + (looks(policy) + 1) * seconds, seconds):
+        shares = np.array([rollout.share for rollout in rollouts])
+        _look(rollouts, streams.draw(shares, seconds, end), end - seconds)
+        looked()
+        if not any(rollout.open for rollout in rollouts):
+            break
+    return Result(behaviour.effect, tuple(rollout.ending(start) for rollout in rollouts))
+
+
+def _look(rollouts: Sequence[_Rollout], intervals: Sequence[Interval], began: int) -> None:
+    """Let every open run take in its interval, if it is owed it, and decide."""
+    owed = [pair for pair in zip(rollouts, intervals, strict=True) if pair[0].is_owed(began)]
+    states = advance([(rollout.design, rollout.evidence, [interval]) for rollout, interval in owed])
+    for (rollout, _), evidence in zip(owed, states, strict=True):
+        rollout.evidence = evidence
+    still = [rollout for rollout in rollouts if rollout.open]
+    found = kinds(rollouts[0].design, [rollout.evidence for rollout in still])
+    for rollout, kind in zip(still, found, strict=True):
+        rollout.look(kind, intervals[0].end + SETTLE)
+
+
+class _Rollout:
+    """One simulated rollout: its status, its evidence and the weights in force."""
+
+    def __init__(self, policy: RolloutPolicy, design: Design) -> None:
+        control, candidate = (variant.name for variant in policy.spec.variants)
+        self._policy, self.design = policy, design
+        self.evidence = fresh(design)
+        self._status = Status()
+        self._held = ""
+        self._world = World(
+            revisions={control: "old", candidate: "new"},
+            live={control: 100, candidate: 0},
+            applied=Applied(ok=True),
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether the run goes on."""
+        return self._status.run is None or self._status.run.active
+
+    @property
+    def share(self) -> float:
+        """The candidate's share of the traffic now."""
+        return self._status.run.candidate_weight / 100 if self._status.run else 0.0
+
+    def is_owed(self, began: int) -> bool:
+        """Tell whether an interval that began then counts: wholly after the weights were confirmed."""
+        confirmed = self._status.run.step_started_at if self._status.run else None
+        return self.open and confirmed is not None and began >= confirmed
+
+    def look(self, kind: Kind, now: float) -> None:
+        """Decide and carry it out, and again until there is nothing more to do now.
+
+        Most looks hold, and whether to hold follows from the kind of the verdict. All else is decided on the
+        whole verdict.
+        """
+        first = decide(self._policy, self._status, self._world, self._briefly(kind), now)
+        self._held = first.reason
+        if not first.notable:
+            return
+        judgement = judgement_of(self._dossier())
+        while self.open and self._carry_out(decide(self._policy, self._status, self._world, judgement, now)):
+            pass
+
+    def _carry_out(self, decision: Decision) -> bool:
+        """Make true what was decided; tell whether it was more than to hold."""
+        live = self._world.live if decision.write is None else decision.write
+        self._held, self._status = decision.reason, decision.status
+        self._world = replace(self._world, live=live, action=self._approval())
+        return decision.notable
+
+    def ending(self, start: float) -> Ending:
+        """Return how the run ended."""
+        run = self._status.run
+        outcome = _OUTCOMES.get(run.outcome if run else None, "held")
+        if run is None or outcome == "held":
+            return Ending("held", self._held, None)
+        return Ending(outcome, run.reason, None if run.decided_at is None else run.decided_at - start)
+
+    def _approval(self) -> Action | None:
+        run = self._status.run
+        waits = run is not None and run.waiting_for_approval
+        return Action(nonce=f"step {run.step}", verb="promote", actor="simulation") if run and waits else None
+
+    def _briefly(self, kind: Kind) -> Judgement:
+        """Return the judgement as far as it decides whether to hold."""
+        if not self.evidence.looks:
+            return Judgement()
+        ends = [metric.last_data for metric in self.evidence.metrics]
+        known = [end for end in ends if end is not None]
+        fewest = min(int(metric.counts[:, 0].min()) for metric in self.evidence.metrics)
+        return Judgement(
+            kind=kind,
+            enough=fewest >= self.design.min_samples,
+            data_end=min(known) if len(known) == len(ends) else None,
+        )
+
+    def _dossier(self) -> Dossier | None:
+        if not self.evidence.looks:
+            return None
+        found = verdict(self.design, self.evidence)
+        return Dossier("simulated", self.design, "", self.evidence, self.evidence.end or 0, found)
