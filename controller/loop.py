@@ -8,6 +8,7 @@ order that makes a crash at any point harmless (docs/architecture.md): history, 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ SOON = 0.1
 """Seconds until a rollout with unfinished business is looked at again."""
 RETRY = 1.0
 """Seconds until the next try after the store or the history failed."""
+BACKLOG = "backlog"
+"""Due when rollbacks still have to be recorded; like "", it is no policy's key."""
 
 
 @dataclass
@@ -136,6 +139,8 @@ class Loop:
             self._recorder.recovered("store")
             for rollout in rollouts:
                 await self._guarded(rollout, now)
+            if self._due.get(BACKLOG, math.inf) <= now:
+                await self._catch_up(now)
         self._recorder.telemetry.looks.inc()
 
     async def _gather(self, now: float) -> list[_Rollout]:
@@ -156,7 +161,7 @@ class Loop:
         return rollouts
 
     def _forget(self, keys: set[str]) -> None:
-        self._due = {key: due for key, due in self._due.items() if key in keys or not key}
+        self._due = {key: due for key, due in self._due.items() if key in keys or "/" not in key}
         self.verdicts = {key: value for key, value in self.verdicts.items() if key in keys}
 
     async def _judge(self, rollouts: list[_Rollout], now: float) -> None:
@@ -239,6 +244,7 @@ class Loop:
             self._recorder.failure("history", str(error))
             if decision.action == "RollBack":
                 self._unrecorded = [*self._unrecorded[-99:], tick]
+                self._due[BACKLOG] = case.now + RETRY
             # memory is ahead of the history: forget, and read again what is really stored
             self._collector.dossiers.pop(run.id, None)
             return False
@@ -247,11 +253,24 @@ class Loop:
             dossier.intervals = []
         return True
 
-    async def _write_history(self, tick: Tick) -> None:
+    async def _write_history(self, *ticks: Tick) -> None:
+        """Write what is owed, then `ticks`."""
         while self._unrecorded:
             await self._history.record(self._unrecorded[0])
             self._unrecorded.pop(0)
-        await self._history.record(tick)
+        for tick in ticks:
+            await self._history.record(tick)
+
+    async def _catch_up(self, now: float) -> None:
+        """Record the rollbacks that did not wait for the history; their runs have no later look to do it."""
+        self._due.pop(BACKLOG)
+        try:
+            await self._write_history()
+        except UnavailableError as error:
+            self._recorder.failure("history", str(error))
+            self._due[BACKLOG] = now + RETRY
+        else:
+            self._recorder.recovered("history")
 
     async def _enact(self, rollout: _Rollout, decision: Decision, case: Case) -> None:
         """Carry a decision out: first the status (the intent), then the traffic, then the word of it."""

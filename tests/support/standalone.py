@@ -416,4 +416,3 @@ class Standalone:
         data = self.layout.prometheus / "data"
         data.rename(data.with_name("data.gone"))
         shutil.rmtree(data.with_name("data.gone"), ignore_errors=True)
-
