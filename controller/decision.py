@@ -41,6 +41,8 @@ class World:
     """Who wrote the route last, when it is not as we left it."""
     applied: Applied = NOT_APPLIED
     metrics_error: str = ""
+    behind: bool = False
+    """Whether intervals that are long over have not all been read yet."""
     action: Action | None = None
 
 
@@ -107,6 +109,11 @@ class Case:
         return self.policy.spec.decision.interval.seconds
 
     @property
+    def compares(self) -> bool:
+        """Whether both versions are meant to get traffic, so that there is something to measure."""
+        return 0 < self.run.candidate_weight < sum(self.run.weights.values())
+
+    @property
     def action(self) -> Action | None:
         """The manual action that has not been seen yet."""
         action, last = self.world.action, self.status.last_action
@@ -146,21 +153,31 @@ class Case:
     def supersede(self, reason: str, message: str) -> Decision:
         """End the run without a verdict on the candidate: its new revision will be judged afresh."""
         decision = self._end("Supersede", "Superseded", reason, message, weight=0)
-        settled = {self.run.control: self.run.revisions[self.run.control]}
+        settled = {self.run.control: decision.status.settled[self.run.control]}
         return replace(decision, status=decision.status.model_copy(update={"settled": settled}))
+
+    def leave(self, reason: str, message: str) -> Decision:
+        """End the run without a verdict and without touching the traffic."""
+        over = self._ended("Superseded", reason, message) | {"applied": True, "ended_at": self.now}
+        return Decision("Supersede", reason, message, self._status(**over), warning=True)
 
     def _end(self, action: str, outcome: Outcome, reason: str, message: str, *, weight: int) -> Decision:
         decision = self.shift(action, reason, message, weight=weight)
         run = decision.status.run
-        ended = run and run.model_copy(
-            update={
-                "outcome": outcome, "reason": reason, "message": message, "decided_at": self.now,
-                "blame": self.judgement.blame if reason == "Harmful" else None,
-                "paused": False, "waiting_for_approval": False,
-            }
-        )  # fmt: skip
-        status = decision.status.model_copy(update={"run": ended, "settled": dict(self.run.revisions)})
+        ended = run and run.model_copy(update=self._ended(outcome, reason, message))
+        # the control is not on trial: as it is now, it needs no run
+        control = self.run.control
+        present = self.world.revisions.get(control, self.run.revisions[control])
+        settled = {**self.run.revisions, control: present}
+        status = decision.status.model_copy(update={"run": ended, "settled": settled})
         return replace(decision, status=status)
+
+    def _ended(self, outcome: Outcome, reason: str, message: str) -> dict[str, Any]:
+        return {
+            "outcome": outcome, "reason": reason, "message": message, "decided_at": self.now,
+            "blame": self.judgement.blame if reason == "Harmful" else None,
+            "paused": False, "waiting_for_approval": False,
+        }  # fmt: skip
 
     def _status(self, **changes: Any) -> Status:
         return self.status.model_copy(update={"run": self.run.model_copy(update=changes)})

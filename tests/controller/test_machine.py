@@ -12,6 +12,7 @@ from controller.decision import Action, Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied
 from controller.status import Roles, Status
+from policies.model import RolloutPolicy
 from tests.support.situations import NOW, UNDECIDED, judged, on_step, open_run, policy, world
 
 ABORT = Action("n1", "abort", "ann")
@@ -235,10 +236,131 @@ def test_silence_does_what_the_policy_says(rule: str, action: str) -> None:
     assert (decision.action, decision.reason) == (action, "NoData")
 
 
-def test_renamed_variants_start_over_instead_of_writing_unknown_names() -> None:
-    status = open_run().model_copy(update={"roles": Roles(control="old", candidate="older")})
-    decision = decide(policy(), status, world(live={"stable": 100, "candidate": 0}), UNDECIDED, NOW)
-    assert outcome(decision) == ("Start", "Started", {"stable": 95, "candidate": 5})
+def renamed(status: Status, *, candidate: str = "older") -> Status:
+    """The status as it was when the variants were called `old` and `older`."""
+    names = {"stable": "old", "candidate": candidate}
+
+    def rename(values: dict[str, object]) -> dict[str, object]:
+        return {names.get(name, name): value for name, value in values.items()}
+
+    run = status.run
+    assert run is not None
+    assert status.roles is not None
+    changes = {"control": names[run.control], "candidate": names[run.candidate]}
+    roles = Roles(control=names[status.roles.control], candidate=names[status.roles.candidate])
+    maps = {"weights": rename(run.weights), "revisions": rename(run.revisions)}
+    run = run.model_copy(update=changes | maps)
+    settled = rename(status.settled)
+    return status.model_copy(update={"roles": roles, "run": run, "weights": run.weights, "settled": settled})
+
+
+def test_renamed_variants_end_the_run_and_the_next_one_has_a_number_of_its_own() -> None:
+    left = decide(policy(), renamed(open_run()), world(), UNDECIDED, NOW)
+    assert outcome(left) == ("Supersede", "VariantsChanged", None)
+    assert left.status.run is not None
+    assert (left.status.run.outcome, left.status.run.applied) == ("Superseded", True)
+    again = decide(policy(), left.status, world(), UNDECIDED, NOW)
+    assert outcome(again) == ("Start", "Started", {"stable": 95, "candidate": 5})
+    assert again.status.run is not None
+    assert (again.status.run.number, again.status.run.id) == (2, "ml.ranker.2")
+
+
+def test_a_renamed_control_is_still_the_control_and_what_was_settled_stays_so() -> None:
+    promoted = decide(policy(), on_step(2)[0], on_step(2)[1], judged("Safe"), NOW).status
+    live = world(live={"stable": 0, "candidate": 100})
+    rest = decide(policy(), decide(policy(), promoted, live, UNDECIDED, NOW).status, live, UNDECIDED, NOW)
+    decision = decide(policy(), renamed(rest.status), live, UNDECIDED, NOW)
+    assert decision.action == "Hold"
+    assert decision.status.roles == Roles(control="candidate", candidate="stable")
+    newer = replace(live, revisions={"stable": "c", "candidate": "b"})
+    again = decide(policy(), decision.status, newer, UNDECIDED, NOW)
+    assert outcome(again) == ("Start", "Started", {"candidate": 95, "stable": 5})
+
+
+def test_a_policy_created_again_after_its_promotion_leaves_the_traffic_alone() -> None:
+    live = world(live={"stable": 0, "candidate": 100})
+    decision = decide(policy(), Status(), live, Judgement(), NOW)
+    assert outcome(decision) == ("Hold", "Idle", None)
+    assert decision.status.roles == Roles(control="candidate", candidate="stable")
+    newer = replace(live, revisions={"stable": "new", "candidate": "b"})
+    again = decide(policy(), decision.status, newer, Judgement(), NOW)
+    assert outcome(again) == ("Start", "Started", {"candidate": 95, "stable": 5})
+
+
+def test_roles_are_not_guessed_while_the_route_cannot_be_read() -> None:
+    assert decide(policy(), Status(), world(live=None), Judgement(), NOW).status.roles is None
+
+
+def test_a_drift_that_is_held_stops_the_clock_until_the_proxies_confirm_again() -> None:
+    held = policy(onDrift="hold")
+    drifted = world(live={"stable": 50, "candidate": 50}, changed_by="kubectl-edit")
+    hold = decide(held, open_run(), drifted, UNDECIDED, NOW)
+    assert outcome(hold) == ("Hold", "Drift", None)
+    assert hold.status.run is not None
+    assert hold.status.run.step_started_at is None
+    back = decide(held, hold.status, world(), UNDECIDED, NOW + 60)
+    assert outcome(back) == ("Return", "DriftOver", None)
+    confirmed = decide(held, back.status, world(), UNDECIDED, NOW + 61)
+    assert outcome(confirmed) == ("Confirm", "TrafficApplied", None)
+    assert confirmed.status.run is not None
+    assert confirmed.status.run.step_started_at == NOW + 61
+
+
+def to_everything(**decision: object) -> RolloutPolicy:
+    """A canary whose last step is 100 %."""
+    whole = policy(**decision).model_dump(mode="json", by_alias=True, exclude_none=True)
+    whole["spec"]["strategy"]["canary"]["steps"] = [{"weight": 50}, {"weight": 100, "hold": "20m"}]
+    return RolloutPolicy.model_validate(whole)
+
+
+def test_a_step_of_all_traffic_needs_proof_of_safety() -> None:
+    half = open_run(weights={"stable": 50, "candidate": 50})
+    live = world(live={"stable": 50, "candidate": 50})
+    assert decide(to_everything(), half, live, UNDECIDED, NOW).reason == "ProvingSafety"
+    assert outcome(decide(to_everything(), half, live, judged("Safe"), NOW)) == (
+        "Advance", "NoHarmShown", {"stable": 0, "candidate": 100},
+    )  # fmt: skip
+
+
+def test_with_all_traffic_there_is_nothing_to_measure_and_silence_is_no_reason() -> None:
+    patient = to_everything(onNoData="rollback", noDataTimeout="1m")
+    live = world(live={"stable": 0, "candidate": 100})
+    whole = open_run(step=1, weights={"stable": 0, "candidate": 100}, step_started_at=NOW - 600)
+    silent = judged("Safe", data_end=NOW - 700)
+    assert outcome(decide(patient, whole, live, silent, NOW)) == ("Hold", "Holding", None)
+    later = decide(patient, whole, live, silent, NOW + 700)
+    assert outcome(later) == ("Promote", "Safe", {"stable": 0, "candidate": 100})
+
+
+@pytest.mark.parametrize("rule", [{"onNoData": "rollback"}, {"onDeadline": "promote", "deadline": "2m"}])
+def test_after_an_absence_no_rule_of_time_decides_before_all_is_read(rule: dict[str, str]) -> None:
+    """The traffic went on while nobody looked; what it showed comes first, and harm wins even then."""
+    old = judged("Undecided", data_end=NOW - 4000)
+    status = open_run(started_at=NOW - 9000, step_started_at=NOW - 8000)
+    assert outcome(decide(policy(**rule), status, world(behind=True), old, NOW)) == (
+        "Hold", "CatchingUp", None,
+    )  # fmt: skip
+    assert decide(policy(**rule), status, world(), old, NOW).write is not None
+    assert decide(policy(**rule), status, world(behind=True), judged("Harmful"), NOW).action == "RollBack"
+
+
+def test_a_control_that_changed_during_the_run_is_not_the_next_candidate() -> None:
+    status, live = on_step(2)
+    hotfixed = replace(live, revisions={"stable": "a2", "candidate": "b"})
+    promoted = decide(policy(), status, hotfixed, judged("Safe"), NOW).status
+    rest = world(revisions=hotfixed.revisions, live={"stable": 0, "candidate": 100})
+    confirmed = decide(policy(), promoted, rest, UNDECIDED, NOW).status
+    assert outcome(decide(policy(), confirmed, rest, UNDECIDED, NOW)) == ("Hold", "Promoted", None)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_steps_that_were_taken_away_leave_the_last_one_there_is(steps: int) -> None:
+    whole = policy().model_dump(mode="json", by_alias=True, exclude_none=True)
+    whole["spec"]["strategy"]["canary"]["steps"] = [{"weight": 5}, {"weight": 25}][:steps]
+    fewer = RolloutPolicy.model_validate(whole)
+    status, live = on_step(2)
+    assert outcome(decide(fewer, status, live, UNDECIDED, NOW)) == ("Hold", "ProvingSafety", None)
+    assert outcome(decide(fewer, status, live, judged("Safe"), NOW))[0] == "Promote"
 
 
 KINDS = st.sampled_from(["Harmful", "Safe", "Undecided", "NoData", "Invalid"])

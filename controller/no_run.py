@@ -1,0 +1,71 @@
+"""The rules while no run is open, in their order: finish the last one, start the next one, or rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.decision import Case, Decision
+from controller.settling import settle
+from controller.status import Run
+
+if TYPE_CHECKING:
+    from policies.model import Metadata
+
+
+def _finish(case: Case) -> Decision | None:
+    return settle(case) if case.status.run is not None and not case.status.run.applied else None
+
+
+def _retry(case: Case) -> Decision | None:
+    action = case.action
+    if action is None:
+        return None
+    if action.verb != "retry":
+        return case.refuse(f"cannot {action.verb}: no run is in progress")
+    return _begin(case, f"retried by {action.actor}") or case.refuse("not ready: " + _why_not(case))
+
+
+def _start(case: Case) -> Decision | None:
+    roles = case.status.roles
+    revision = case.world.revisions.get(roles.candidate) if roles else None
+    if roles is None or revision is None or case.status.settled.get(roles.candidate) == revision:
+        return None
+    return _begin(case, f"{roles.candidate} is new")
+
+
+def _begin(case: Case, why: str) -> Decision | None:
+    """Start a run, if control and candidate can take traffic and the route can be written."""
+    roles, revisions = case.status.roles, dict(case.world.revisions)
+    if roles is None or {roles.control, roles.candidate} - revisions.keys() or case.world.live is None:
+        return None
+    number = case.status.run.number + 1 if case.status.run else 1
+    weight, meta = case.steps[0].weight, case.policy.metadata
+    weights = {roles.control: 100 - weight, roles.candidate: weight}
+    run = Run(
+        id=_run_id(meta, number),
+        number=number, control=roles.control, candidate=roles.candidate, revisions=revisions,
+        steps=len(case.steps), weights=weights, started_at=case.now, weights_changed_at=case.now,
+    )  # fmt: skip
+    message = f"run {number}, step 1 of {run.steps}, {weight}% to {roles.candidate}: {why}"
+    status = case.status.model_copy(update={"run": run, "weights": weights})
+    return Decision("Start", "Started", message, status, weights)
+
+
+def _run_id(meta: Metadata, number: int) -> str:
+    """Name a run so that a start that is decided again after a crash is the same run."""
+    return ".".join(part for part in (meta.namespace, meta.name, str(number), meta.uid[:8]) if part)
+
+
+def _idle(case: Case) -> Decision:
+    run = case.status.run
+    if case.world.live is None or case.world.missing:
+        return case.hold("NotReady", _why_not(case), warning=True)
+    return case.hold(run.outcome or "Idle", run.message) if run else case.hold("Idle", "nothing to roll out")
+
+
+def _why_not(case: Case) -> str:
+    reasons = [f"{name}: {why}" for name, why in sorted(case.world.missing.items())]
+    return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
+
+
+NO_RUN = (_finish, _retry, _start, _idle)

@@ -1,0 +1,205 @@
+"""The rules for an open run, in their order: the first that has something to say decides.
+
+Each is a pure function of the case; `controller.machine` says what they are for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.settling import settle, words
+
+if TYPE_CHECKING:
+    from controller.decision import Case, Decision
+
+STALE_INTERVALS = 3
+"""Data older than this many intervals (and some seconds for late scrapes) is no data."""
+STALE_SLACK = 5.0
+FULL = 100
+
+
+def _renamed(case: Case) -> Decision | None:
+    """Leave a run whose variants the policy no longer knows; the traffic stays until the next one."""
+    run, names = case.run, {variant.name for variant in case.policy.spec.variants}
+    gone = ", ".join(name for name in (run.control, run.candidate) if name not in names)
+    if not gone:
+        return None
+    message = f"the policy has no variant {gone} any more; starting over with those it has"
+    return case.leave("VariantsChanged", message)
+
+
+def _cornered(case: Case) -> Decision | None:
+    """Without the control there is nowhere to roll back to: traffic never goes where nothing answers."""
+    run, why = case.run, case.world.missing.get(case.run.control)
+    if not why:
+        return None
+    if case.action is not None and case.action.verb == "promote-full":
+        return case.promote("PromotedByHand", f"promoted by {case.action.actor}, the control being gone")
+    return case.hold("ControlGone", f"cannot roll back: {run.control} takes no traffic: {why}", warning=True)
+
+
+def _abort(case: Case) -> Decision | None:
+    if case.action is None or case.action.verb != "abort":
+        return None
+    return case.roll_back("Aborted", f"aborted by {case.action.actor}")
+
+
+def _gone(case: Case) -> Decision | None:
+    why = case.world.missing.get(case.run.candidate)
+    return (
+        case.roll_back("CandidateGone", f"{case.run.candidate} cannot take traffic: {why}") if why else None
+    )
+
+
+def _harm(case: Case) -> Decision | None:
+    harmful = case.judgement.kind == "Harmful"
+    return case.roll_back("Harmful", case.judgement.sentence) if harmful else None
+
+
+def _superseded(case: Case) -> Decision | None:
+    name = case.run.candidate
+    if case.world.revisions.get(name) in {None, case.run.revisions.get(name)}:
+        return None
+    return case.supersede(
+        "NewRevision", f"{name} changed during the run; starting over with the new revision"
+    )
+
+
+def _silence(case: Case) -> Decision | None:
+    rule = case.policy.spec.decision
+    if case.run.paused or case.world.behind or rule.on_no_data == "hold" or not case.compares:
+        return None
+    silent = case.now - max(case.judgement.data_end or 0.0, case.run.step_started_at or case.now)
+    if silent <= rule.no_data_timeout.seconds:
+        return None
+    return case.roll_back("NoData", f"no data for {silent:.0f} s; the policy says onNoData: rollback")
+
+
+def _deadline(case: Case) -> Decision | None:
+    rule = case.policy.spec.decision
+    if case.run.paused or case.world.behind or not _late(case) or rule.on_deadline == "hold":
+        return None
+    message = (
+        f"no decision within {rule.deadline}: {case.judgement.sentence}; "
+        f"the policy says onDeadline: {rule.on_deadline}"
+    )
+    decide_now = case.roll_back if rule.on_deadline == "rollback" else case.promote
+    return decide_now("DeadlineExceeded", message)
+
+
+def _late(case: Case) -> bool:
+    return case.now - case.run.started_at > case.policy.spec.decision.deadline.seconds
+
+
+def _manual(case: Case) -> Decision | None:
+    action, run = case.action, case.run
+    if action is None:
+        return None
+    match action.verb:
+        case "pause":
+            return case.keep("Pause", "Paused", f"paused by {action.actor}", paused=True)
+        case "resume":
+            return case.keep("Resume", "Resumed", f"resumed by {action.actor}", paused=False)
+        case "promote-full":
+            return case.promote("PromotedByHand", f"promoted by {action.actor}, whatever the evidence")
+        case "promote":
+            return _approve(case, action.actor)
+        case _:
+            return case.refuse(f"cannot {action.verb}: run {run.number} is in progress")
+
+
+def _approve(case: Case, actor: str) -> Decision:
+    """`promote` without --full: give the approval that is waited for, or skip the rest of this step."""
+    run = case.run
+    if run.waiting_for_approval:
+        message = f"step {run.step + 1} approved by {actor}"
+        return case.keep("Approve", "Approved", message, approved=True, waiting_for_approval=False)
+    if run.step + 1 < len(case.steps):
+        return _advance(case, "SkippedByHand", f"the rest of step {run.step + 1} was skipped by {actor}")
+    return case.refuse("this is the last step: full promotion needs proof of safety, or `promote --full`")
+
+
+def _drift(case: Case) -> Decision | None:
+    run, live, rule = case.run, dict(case.world.live or {}), case.policy.spec.decision.on_drift
+    if live == run.weights:
+        # after a drift that was held, the step's clock starts again when the proxies confirm
+        over = "the weights are the wanted ones again"
+        return None if run.step_started_at else case.keep("Return", "DriftOver", over, applied=False)
+    what = f"{case.world.changed_by} changed the weights to {words(live)}; wanted: {words(run.weights)}"
+    changed = {"weights_changed_at": case.now, "applied": False, "step_started_at": None}
+    if rule == "correct":
+        decision = case.keep("Correct", "DriftCorrected", what, **changed)
+        return replace(decision, write=run.weights, warning=True)
+    if rule == "adopt" and sum(live.values()) == 100:
+        decision = case.keep("Adopt", "DriftAdopted", what, weights=live, **changed)
+        status = decision.status.model_copy(update={"weights": live})
+        return replace(decision, status=status, warning=True)
+    # what runs now is not what was wanted, so it must not be measured as if it were
+    decision = case.keep("Hold", "Drift", what, step_started_at=None)
+    return replace(decision, notable=False, warning=True)
+
+
+def _paused(case: Case) -> Decision | None:
+    return case.hold("Paused", "paused; `resume` goes on, `abort` rolls back") if case.run.paused else None
+
+
+def _blind(case: Case) -> Decision | None:
+    judgement, reason, message = case.judgement, "", ""
+    began = case.run.step_started_at or case.now
+    silent = case.now - max(judgement.data_end or began, began)
+    if not case.compares:
+        return None
+    if case.world.metrics_error:
+        reason, message = "MetricsUnavailable", case.world.metrics_error
+    elif case.world.behind:
+        reason, message = "CatchingUp", "reading what happened while nobody looked"
+    elif judgement.kind == "Invalid":
+        reason, message = "Invalid", judgement.sentence
+    elif silent > STALE_INTERVALS * case.interval + STALE_SLACK:
+        reason, message = "NoData", f"no data for {silent:.0f} s"
+    elif judgement.data_end is None or judgement.data_end - case.interval < began:
+        reason, message = "Measuring", "waiting for a whole interval with data at this weight"
+    elif not judgement.enough:
+        reason, message = "TooFewSamples", judgement.sentence
+    warning = reason not in {"CatchingUp", "Measuring", "TooFewSamples"}
+    return case.hold(reason, message, warning=warning) if reason else None
+
+
+def _step(case: Case) -> Decision:
+    run, step = case.run, case.steps[min(case.run.step, len(case.steps) - 1)]
+    held, safe = case.now - (run.step_started_at or case.now), case.judgement.kind == "Safe"
+    last = run.step + 1 >= len(case.steps)
+    # a step of 100 % is full promotion: nothing can be compared there any more
+    leap = last or case.steps[run.step + 1].weight == FULL
+    if held < step.hold.seconds:
+        return case.hold("Holding", f"step {run.step + 1}: {held:.0f} s of {step.hold}")
+    if not safe and (leap or step.require == "safe"):
+        late = leap and _late(case)
+        reason = "DeadlineExceeded" if late else "ProvingSafety"
+        return case.hold(reason, case.judgement.sentence, warning=late)
+    if step.pause and not run.approved:
+        return _ask(case)
+    if last:
+        return case.promote("Safe", case.judgement.sentence)
+    return _advance(case, "NoHarmShown", case.judgement.sentence)
+
+
+def _ask(case: Case) -> Decision:
+    message = f"step {case.run.step + 1} is done; `penstock promote {case.policy.metadata.name}` goes on"
+    if case.run.waiting_for_approval:
+        return case.hold("WaitingForApproval", message)
+    return case.keep("AskApproval", "WaitingForApproval", message, waiting_for_approval=True)
+
+
+def _advance(case: Case, reason: str, why: str) -> Decision:
+    number, weight = case.run.step + 1, case.steps[case.run.step + 1].weight
+    message = f"step {number + 1} of {len(case.steps)}, {weight}% to {case.run.candidate}: {why}"
+    fresh = {"step": number, "waiting_for_approval": False, "approved": False}
+    return case.shift("Advance", reason, message, weight=weight, **fresh)
+
+
+OPEN_RUN = (
+    _renamed, _cornered, _abort, _gone, _harm, _superseded, _silence, _deadline, _manual, settle, _drift,
+    _paused, _blind, _step,
+)  # fmt: skip
