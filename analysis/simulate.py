@@ -18,7 +18,7 @@ Metrics of one run share its requests; given the rates, their events are drawn i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -48,7 +48,9 @@ SLOWING = 0.15
 """Times go with this power of what the error rate is multiplied by."""
 LARGEST_RATE = 0.95
 _PER_SECOND = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6}
-_CONTROL, _CANDIDATE = 0, 1
+_CANDIDATE = 1
+_MANY = 400
+"""Runs from which a variance is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +111,22 @@ class Streams:
 
         `share`: (runs,), the candidate's share of the requests.
         """
+        requests, events = self.counts(share, seconds)
+        rows = zip(*(table.tolist() for table in events), strict=True)
+        return [
+            Interval(end, wanted, self._tables(end, split, row), (split[0], split[1]))
+            for wanted, split, row in zip(share.tolist(), requests.tolist(), rows, strict=True)
+        ]
+
+    def counts(self, share: Floats, seconds: float) -> tuple[Ints, list[Ints]]:
+        """Return the same as arrays: requests (runs, 2), and per metric its events (runs, 2, lanes)."""
         total = self._dice.poisson(self._behaviour.rps * seconds, self._runs)
         candidate = self._dice.binomial(total, share)
         requests = np.stack([total - candidate, candidate])
         trouble, effect = self._trouble(seconds), self._effect(seconds)
         events = [self._events(metric, requests, trouble, effect) for metric in self._design.metrics]
         self._time += seconds
-        rows = zip(*(table.tolist() for table in events), strict=True)
-        return [
-            Interval(end, wanted, self._tables(end, split, row), (split[0], split[1]))
-            for wanted, split, row in zip(share.tolist(), requests.T.tolist(), rows, strict=True)
-        ]
+        return requests.T, events
 
     def _tables(
         self, end: int, requests: list[int], events: Iterable[list[list[int]]]
@@ -197,3 +204,33 @@ class Streams:
         """Return the share of log-normal times above the edges (seconds); all are above 0 and below."""
         log_edges = np.log(np.maximum(edges, 1e-300))
         return np.asarray(ndtr((np.log(median) - log_edges) / self._behaviour.sigma))
+
+
+def clustering(
+    design: Design, behaviour: Behaviour, *, share: float, seconds: float, looks: int
+) -> list[float]:
+    """Return per metric how many times as much its counts vary as those of independent requests would.
+
+    Of runs with an identical candidate: the candidate's events less those that the margins of the tables let
+    expect, summed over the looks (noise may last), squared, over the variance of that sum (the terms of the
+    Cochran-Mantel-Haenszel statistic); the largest of a histogram's edges. It is about the dispersion that
+    such traffic asks for.
+    """
+    streams = Streams(design, replace(behaviour, effect=1.0), _MANY, (0,))
+    sums = [np.zeros((2, _MANY, metric.layout.lanes)) for metric in design.metrics]
+    for _ in range(looks):
+        requests, events = streams.counts(np.full(_MANY, share), seconds)
+        sums = [old + _excess(requests, table) for old, table in zip(sums, events, strict=True)]
+    return [float(_ratio((excess**2).mean(axis=0), variance.mean(axis=0)).max()) for excess, variance in sums]
+
+
+def _excess(requests: Ints, events: Ints) -> Floats:
+    """Return the candidate's events less the expected ones, and the variance: (2, runs, lanes)."""
+    n_b, n_c = requests.astype(float).T[..., None]
+    every, n = events.sum(axis=1), np.maximum(n_b + n_c, 2.0)
+    variance = n_c * n_b * every * (n - every) / (n**2 * (n - 1))
+    return np.stack([events[:, 1] - n_c * every / n, variance])
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.ones_like(above), where=below > 0)
