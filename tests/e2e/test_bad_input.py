@@ -1,4 +1,4 @@
-"""Bad manifests, at the start and in the middle of a run: said in words, refused, and without consequences."""
+"""Bad manifests, at the start and in the middle of a run: said in words, refused, without consequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller ends or is killed at any point: no request is lost, and the next one goes on where it was."""
+"""The controller ends or is killed at any point: no request is lost, and the next one goes on from there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_sigkill_at_random_moments_costs_no_request_and_no_step(tmp_path: 
         await stack.flowing()
         assert stack.load.lost == {}  # the control: without kills nothing is lost either
         for _ in range(KILLS):
-            await stack.intervals(dice.uniform(0.2, 1.5))
+            await stack.intervals(dice.uniform(0.5, 2.5))
             await stack.weights()
             await stack.stop(signal.SIGKILL)
             await stack.weights()

@@ -17,7 +17,7 @@ STEPS = [{"weight": 30}, {"weight": 60}]
 
 @pytest.mark.real
 async def test_without_traffic_nothing_is_decided_and_abort_works(tmp_path: Path) -> None:
-    async with Standalone(tmp_path, steps=STEPS, decision={"interval": "1s"}, load=False) as stack:
+    async with Standalone(tmp_path, steps=STEPS, load=False) as stack:
         await stack.under_way()
         status = await stack.until(
             lambda s: (stalled := s.condition("Stalled")) and stalled.reason == "NoData", "word of no data"

@@ -1,4 +1,4 @@
-"""A Prometheus that is down, slow, wrong or empty: runs hold and say why, abort works, and runs go on after."""
+"""A Prometheus that is down, slow, wrong or empty: runs hold and say why, can be aborted, and go on after."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controller.standalone.processes import DataPlaneProcesses
 from controller.standalone.prometheus_server import prometheus_spec
 from istio.envoy.telemetry import prometheus_config
 from tests.support.fault_proxy import FaultProxy, fault_proxy
-from tests.support.standalone import Standalone
+from tests.support.standalone import SCRAPE_INTERVAL, Standalone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     home = tmp_path_factory.mktemp("prometheus")
     async with fault_proxy() as proxy:
         options = ("--prometheus-url", proxy.url)
-        async with Stack(home, steps=STEPS, decision={"interval": "1s"}, options=options) as stack:
+        async with Stack(home, steps=STEPS, options=options) as stack:
             stack.proxy = proxy
             others = Layout(_made(home / "others"))
             try:
@@ -84,7 +84,9 @@ async def _prometheus(others: Layout, ours: Layout) -> str:
     children = (read_json(ours.keeper) or {})["children"]
     admin = next(child["ports"]["admin"] for child in children if child["name"] == "envoy")
     port = pick_port()
-    await DataPlaneProcesses(others).ensure([prometheus_spec(others, prometheus_config(admin), port=port)])
+    await DataPlaneProcesses(others).ensure(
+        [prometheus_spec(others, prometheus_config(admin, SCRAPE_INTERVAL), port=port)]
+    )
     return f"http://127.0.0.1:{port}"
 
 
@@ -115,7 +117,6 @@ async def test_down_from_the_start_nothing_is_decided_and_abort_works(stack: Sta
 @pytest.mark.parametrize(
     ("fault", "words", "condition"),
     [
-        ("slow", "does not answer within 5 s", ("False", "MetricsUnavailable")),
         ("error", "answers 500", ("False", "MetricsUnavailable")),
         ("garbage", "something that is not JSON", ("False", "MetricsUnavailable")),
         ("empty", "NoData", ("False", "NoData")),
@@ -134,10 +135,12 @@ async def test_a_run_holds_while_answers_are_bad_and_goes_on_when_they_are_good(
     assert (await stack.goes_on()).id == run.id
 
 
-async def test_a_run_can_be_aborted_while_answers_are_late(stack: Stack) -> None:
+async def test_a_run_holds_while_answers_are_late_and_can_be_aborted(stack: Stack) -> None:
     await stack.working()
     stack.proxy.fault = "slow"
-    await stack.until(why_stalled, "word of the fault")
+    status = await stack.until(lambda s: "does not answer within 5 s" in why_stalled(s), "word of it")
+    assert metrics(status) == ("False", "MetricsUnavailable")
+    await stack.stands_still()
     await stack.abort()
 
 

@@ -42,12 +42,14 @@ HOST = "ranker"
 POLICY = Ref("RolloutPolicy", "ml", HOST)
 ROUTE = Ref("VirtualService", "ml", HOST)
 BASE_RATE = 0.05
-PATIENCE = 20.0
+SCRAPE_INTERVAL = "500ms"
+PATIENCE = 45.0
 REQUESTS_PER_SECOND = 80
 
 LONG = ({"weight": 30, "hold": "1h"}, {"weight": 60})
 """Steps of a run that stays where it is until something happens to it."""
 QUICK = ({"weight": 20, "hold": "2s"}, {"weight": 50, "hold": "2s"})
+"""Steps of a run that is soon decided."""
 
 
 def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
@@ -63,7 +65,7 @@ def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
             "strategy": {"canary": {"steps": [dict(step) for step in steps]}},
             "metrics": [{"template": "istio-error-rate", "margin": "400%"}],
             "decision": {
-                "interval": "2s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
+                "interval": "1s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
                 "deadline": "2h", **decision,
             },
         },
@@ -189,11 +191,11 @@ class Standalone:
 
     # --- processes
 
-    async def up(self, *more: str) -> None:
+    async def up(self) -> None:
         """Start the controller and wait until its API answers."""
         arguments = (
             "up", self.folder, "--api-port", str(self.api_port),
-            "--publish", f"8080={self.traffic_port}", *self._options, *more,
+            "--publish", f"8080={self.traffic_port}", "--scrape-interval", SCRAPE_INTERVAL, *self._options,
         )  # fmt: skip
         with self.log.open("wb") as log:
             self._controller = await asyncio.create_subprocess_exec(

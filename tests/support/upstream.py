@@ -1,4 +1,4 @@
-"""Two versions of a service that misbehave to order, and a load that tells their errors from lost requests."""
+"""Two versions of a service that misbehave to order, and a load that tells errors from lost requests."""
 
 from __future__ import annotations
 
