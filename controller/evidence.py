@@ -1,97 +1,64 @@
 """Evidence for the loop: which intervals each run is owed, one query per template for all, one judging step.
 
 A run is owed every closed interval that lies wholly after its weights were confirmed and after its cursor.
-All runs with the same interval are read together, from the oldest cursor to the newest closed end.
+All runs with the same interval are read together. Runs that are far behind (nobody looked for long) catch up
+in bounded parts, beside those that are up to date.
+
+One run's trouble stays its own: it is held with `error` set, and tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
+import logging
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict, advance, fresh, verdict
-from controller.decision import Judgement
+from analysis.judge import advance
+from controller.dossier import SHARE_TEMPLATE, Dossier, design_of, fingerprint, restored
 from controller.observe import ArmKey, Target, index_readings, intervals_for
 from controller.ports import UnavailableError
-from policies.parse import template_from_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.ports import History, Metrics, Object, Reading
+    from analysis.judge import Evidence, Interval
+    from controller.observe import IndexedReading
+    from controller.ports import History, Metrics
     from controller.scene import Arm
     from controller.status import Run
     from controller.telemetry import Telemetry
     from policies.model import MetricTemplate, RolloutPolicy
 
+log = logging.getLogger("penstock")
+
 MAX_INTERVALS = 360
-"""The most intervals read at once; a controller that was away longer goes on from there."""
-SHARE_TEMPLATE = "istio-request-share"
+"""How far back intervals are read; a controller that was away longer goes on from there."""
+AT_ONCE = 30
+"""The most intervals read with one query."""
 
 
-@dataclass
-class Dossier:
-    """What is known of one run: its design, its evidence and how far it goes."""
-
-    run: str
-    design: Design
-    fingerprint: str
-    evidence: Evidence
-    cursor: int
-    verdict: RunVerdict | None = None
-    intervals: list[dict[str, Any]] = field(default_factory=list)
-    """Tables consumed in this pass, for the history."""
-    error: str = ""
-
-    def stored(self) -> dict[str, Any]:
-        """Return the evidence as it goes to the history."""
-        return {"design": self.fingerprint, "state": self.evidence.to_dict()}
+class UnjudgeableError(Exception):
+    """A policy cannot be judged as it is; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A run that is owed intervals."""
+    """A run that may be owed intervals."""
 
     policy: RolloutPolicy
     run: Run
     arms: Mapping[str, Arm]
     dossier: Dossier
 
-
-def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> Design:
-    """Return what the judge must know of a policy, fixed before the run. KeyError for an unknown template."""
-    spec, metrics = policy.spec, []
-    for metric in spec.metrics:
-        template = templates[metric.template].spec
-        if template.kind == "share":
-            continue  # the split is always tested, and at an alpha of its own
-        metrics.append(
-            MetricDesign(
-                name=metric.name or metric.template,
-                kind="histogram" if template.kind == "histogram" else "proportion",
-                edges=tuple(float(edge) for edge in metric.edges or template.edges),
-                margin=metric.margin.fraction if metric.margin else None,
-                tolerance=metric.tolerance.fraction,
-                dispersion=float(metric.dispersion),
-                unit=template.unit,
-            )
-        )
-    decision = spec.decision
-    return Design(
-        metrics=tuple(metrics),
-        false_rollback=decision.false_rollback.fraction,
-        false_promote=decision.false_promote.fraction,
-        planned_looks=max(1, int(decision.deadline.seconds / decision.interval.seconds)),
-        min_samples=decision.min_samples,
-    )
+    @property
+    def step(self) -> int:
+        """The length of its intervals in seconds."""
+        return int(self.policy.spec.decision.interval.seconds)
 
 
-def _fingerprint(design: Design) -> str:
-    return hashlib.sha256(repr(design).encode()).hexdigest()[:16]
+Batch = list[tuple[Owed, "Sequence[Interval]"]]
 
 
 class Collector:
@@ -104,165 +71,182 @@ class Collector:
         """Put the parts together; `settle`: seconds from an interval's end until its scrapes are stored."""
         self._metrics, self._history, self._telemetry = metrics, history, telemetry
         self._catalog = dict(templates)
+        self._own: Mapping[str, MetricTemplate] = {}
         self.templates = dict(templates)
         self.settle = settle
-        self.dossiers: dict[str, Dossier] = {}
+        self._dossiers: dict[str, tuple[RolloutPolicy, Mapping[str, MetricTemplate], Dossier]] = {}
 
-    def adopt(self, objects: Iterable[Object]) -> None:
-        """Take the users' own templates beside the catalog's; each is known in its own namespace."""
-        own = (template_from_object(obj) for obj in objects)
-        named = {f"{each.metadata.namespace}/{each.metadata.name}": each for each in own}
-        self.templates = {**self._catalog, **named}
+    def adopt(self, own: Mapping[str, MetricTemplate]) -> None:
+        """Take the users' own templates, by `namespace/name`, beside the catalog's."""
+        if own is not self._own:
+            self._own, self.templates = own, {**self._catalog, **own}
 
-    def _templates_of(self, policy: RolloutPolicy) -> dict[str, str]:
-        """Return the key in `templates` of each template that a policy names."""
-        space, names = policy.metadata.namespace, {metric.template for metric in policy.spec.metrics}
-        return {name: name if name in self._catalog else f"{space}/{name}" for name in names}
+    def _key(self, policy: RolloutPolicy, template: str) -> str:
+        """Return the key in `templates` of a template that a policy names."""
+        return template if template in self._catalog else f"{policy.metadata.namespace}/{template}"
+
+    def _keys(self, policy: RolloutPolicy) -> list[str]:
+        return [self._key(policy, metric.template) for metric in policy.spec.metrics]
+
+    def _share(self, policy: RolloutPolicy) -> str:
+        """Return the template that a policy's split is read by: its own, or the catalog's."""
+        shares = (key for key in self._keys(policy) if self.templates[key].spec.kind == "share")
+        return next(shares, SHARE_TEMPLATE)
 
     async def dossier(self, policy: RolloutPolicy, run: Run) -> Dossier:
-        """Return a run's dossier: from memory, from the history, or a new one. UnavailableError."""
-        keys = self._templates_of(policy)
-        design = design_of(policy, {name: self.templates[key] for name, key in keys.items()})
-        fingerprint = _fingerprint(design)
-        known = self.dossiers.get(run.id)
-        if known is None or known.fingerprint != fingerprint:
-            stored = await self._history.evidence(run.id)
-            known = Dossier(run.id, design, fingerprint, fresh(design), 0)
-            if stored and stored[1].get("design") == fingerprint:
-                known.cursor, known.evidence = stored[0], Evidence.from_dict(design, stored[1]["state"])
-                known.verdict = verdict(design, known.evidence)
-            elif stored:
-                # an edited policy: old evidence answers another question, so it is dropped, cursor kept
-                known.cursor = stored[0]
-            self.dossiers[run.id] = known
-        return known
+        """Return a run's dossier: from memory, from the history, or a new one.
 
-    def window(self, policy: RolloutPolicy, run: Run, dossier: Dossier, now: float) -> tuple[int, int]:
+        UnavailableError when the history cannot be read, UnjudgeableError.
+        """
+        known = self._dossiers.get(run.id)
+        if known and known[0] is policy and known[1] is self.templates:
+            return known[2]
+        try:
+            names = {metric.template for metric in policy.spec.metrics}
+            design = design_of(policy, {name: self.templates[self._key(policy, name)] for name in names})
+        except KeyError as error:
+            where = f"in namespace {policy.metadata.namespace}"
+            raise UnjudgeableError(f"there is no usable MetricTemplate {error.args[0]} {where}") from error
+        except ValueError as error:
+            raise UnjudgeableError(str(error)) from error
+        if known and fingerprint(known[2].design) == fingerprint(design):
+            dossier = known[2]
+            dossier.design = replace(dossier.design, min_samples=design.min_samples)
+        else:
+            dossier = restored(run.id, design, await self._history.evidence(run.id))
+        self._dossiers[run.id] = policy, self.templates, dossier
+        return dossier
+
+    def drop(self, run: str) -> None:
+        """Forget what is in memory of a run: the next time it comes from the history."""
+        self._dossiers.pop(run, None)
+
+    def keep(self, runs: Iterable[str]) -> None:
+        """Forget all runs but these."""
+        self._dossiers = {run: self._dossiers[run] for run in runs if run in self._dossiers}
+
+    def window(self, each: Owed, now: float) -> tuple[int, int]:
         """Return start and end (unix seconds) of the intervals that a run is owed; none if end <= start."""
-        step = int(policy.spec.decision.interval.seconds)
+        step, run = each.step, each.run
         newest = int((now - self.settle) // step * step)
-        confirmed = run.step_started_at if run.step_started_at is not None else now
-        start = max(dossier.cursor, -int(-confirmed // step) * step, newest - MAX_INTERVALS * step)
-        return start, newest
+        if run.step_started_at is None:
+            return newest, newest
+        # a value read at an instant is up to a scrape old, and an interval has at least two scrapes
+        earliest = max(each.dossier.cursor, run.step_started_at + step / 2, newest - MAX_INTERVALS * step)
+        return int(-(-earliest // step) * step), newest
 
     async def collect(self, owed: Sequence[Owed], now: float) -> None:
         """Read, tabulate and judge everything that is owed; dossiers are advanced in place.
 
         A template that cannot be read leaves the runs that need it where they were, with `error` set.
         """
-        groups: dict[int, list[Owed]] = defaultdict(list)
+        late: dict[int, list[tuple[Owed, int, int]]] = defaultdict(list)
+        current: dict[int, list[tuple[Owed, int, int]]] = defaultdict(list)
         for each in owed:
-            each.dossier.intervals, each.dossier.error = [], ""
-            groups[int(each.policy.spec.decision.interval.seconds)].append(each)
-        batch: list[tuple[Owed, Sequence[Interval]]] = []
-        for step, members in groups.items():
-            batch += await self._read_group(step, members, now)
-        self._judge(batch)
+            each.dossier.intervals, each.dossier.error, each.dossier.behind = [], "", False
+            start, end = self.window(each, now)
+            if end > start:
+                (late if end - start > AT_ONCE * each.step else current)[each.step].append((each, start, end))
+        batch: Batch = []
+        for step, members in current.items():
+            batch += await self._read(step, members)
+        for step, members in late.items():
+            batch += await self._read(step, _part(step, members))
+        _judge(batch)
 
-    async def _read_group(
-        self, step: int, members: Sequence[Owed], now: float
-    ) -> list[tuple[Owed, Sequence[Interval]]]:
-        windows = {each.run.id: self.window(each.policy, each.run, each.dossier, now) for each in members}
-        due = [each for each in members if windows[each.run.id][1] > windows[each.run.id][0]]
-        if not due:
-            return []
-        start = min(windows[each.run.id][0] for each in due)
-        end = max(windows[each.run.id][1] for each in due)
-        names = {key for each in due for key in self._templates_of(each.policy).values()} | {SHARE_TEMPLATE}
-        readings, failed = await self._read_all(sorted(names), start, end, step)
-        index = index_readings({name: self.templates[name] for name in readings}, readings)
-        batch: list[tuple[Owed, Sequence[Interval]]] = []
-        for each in due:
-            broken = [key for key in self._templates_of(each.policy).values() if key in failed]
+    async def _read(self, step: int, members: Sequence[tuple[Owed, int, int]]) -> Batch:
+        """Return the intervals of runs with intervals of `step` seconds: (run, start, end)."""
+        start, end = min(start for _, start, _ in members), max(end for *_, end in members)
+        names = {key for each, *_ in members for key in (*self._keys(each.policy), self._share(each.policy))}
+        index, failed = await self._read_all(sorted(names), start, end, step)
+        batch: Batch = []
+        for each, first, last in members:
+            broken = [failed[key] for key in self._keys(each.policy) if key in failed]
             if broken:
-                each.dossier.error = failed[broken[0]]
+                each.dossier.error = broken[0]
                 continue
-            batch.append((each, intervals_for(self._target(each), index, *windows[each.run.id], step)))
+            try:
+                batch.append((each, intervals_for(self._target(each), index, first, last, step)))
+            except Exception as error:  # whatever it is, it is this run's
+                _complain(each, error)
         return batch
 
     async def _read_all(
         self, names: Sequence[str], start: int, end: int, step: int
-    ) -> tuple[dict[str, Reading], dict[str, str]]:
+    ) -> tuple[dict[str, IndexedReading], dict[str, str]]:
         """Read all templates at once, so that a slow Prometheus costs one timeout and not one for each."""
-        readings: dict[str, Reading] = {}
+        index: dict[str, IndexedReading] = {}
         failed: dict[str, str] = {}
 
         async def read(name: str) -> None:
             self._telemetry.queries.labels(name).inc()
             try:
                 query = self.templates[name].spec.query
-                readings[name] = await self._metrics.read(query, start=start, end=end, step=step)
+                reading = await self._metrics.read(query, start=start, end=end, step=step)
+                if reading.warnings:
+                    words = "; ".join(reading.warnings)
+                    raise UnavailableError(f"Prometheus says that its answer may be partial: {words}")
+                index.update(index_readings({name: self.templates[name]}, {name: reading}))
             except UnavailableError as error:
                 failed[name] = str(error)
+            except Exception as error:
+                log.exception("the answer to template %s cannot be read", name)
+                failed[name] = f"the answer to template {name} cannot be read: {error!r}"
 
         await asyncio.gather(*map(read, names))
-        return readings, failed
+        if failed:
+            self._telemetry.errors.labels("prometheus").inc()
+        return index, failed
 
     def _target(self, each: Owed) -> Target:
         control, candidate = each.arms[each.run.control], each.arms[each.run.candidate]
-        keys = self._templates_of(each.policy)
+        read_by = {m.name or m.template: self._key(each.policy, m.template) for m in each.policy.spec.metrics}
         judged = {metric.name: metric.edges for metric in each.dossier.design.metrics}
-        read_by = {m.name or m.template: keys[m.template] for m in each.policy.spec.metrics}
         return Target(
             control=ArmKey(control.namespace, control.service, control.version),
             candidate=ArmKey(candidate.namespace, candidate.service, candidate.version),
             metrics={name: read_by[name] for name in judged},
             edges=judged,
+            share=self._share(each.policy),
             intended=each.run.candidate_weight / 100,
         )
 
-    def _judge(self, batch: Sequence[tuple[Owed, Sequence[Interval]]]) -> None:
-        """Advance all runs in one vectorised step."""
-        states = advance(
-            [(each.dossier.design, each.dossier.evidence, intervals) for each, intervals in batch]
-        )
-        for (each, intervals), state in zip(batch, states, strict=True):
-            dossier = each.dossier
-            dossier.evidence = state
-            dossier.cursor = max([dossier.cursor, *(interval.end for interval in intervals)])
-            dossier.verdict = verdict(dossier.design, state)
-            dossier.intervals = [row for interval in intervals for row in tabulate(interval)]
 
-    def forget(self, keep: set[str]) -> None:
-        """Drop the dossiers of runs that are over."""
-        self.dossiers = {run: dossier for run, dossier in self.dossiers.items() if run in keep}
+def _part(step: int, members: Sequence[tuple[Owed, int, int]]) -> list[tuple[Owed, int, int]]:
+    """Return what is read now for runs that are far behind: the oldest intervals, of those that need them."""
+    until = min(start for _, start, _ in members) + AT_ONCE * step
+    for each, *_ in members:
+        each.dossier.behind = True
+    return [(each, start, until) for each, start, _ in members if start < until]
 
 
-def tabulate(interval: Interval) -> list[dict[str, Any]]:
-    """Return an interval's tables as rows for the history."""
-    rows = [
-        {
-            "metric": name,
-            "end": interval.end,
-            "control": {"total": table.control.total, "events": list(table.control.events)},
-            "candidate": {"total": table.candidate.total, "events": list(table.candidate.events)},
-        }
-        for name, table in interval.tables.items()
-        if table is not None
-    ]
-    if interval.requests is not None:
-        control, candidate = interval.requests
-        rows.append(
-            {
-                "metric": SHARE_TEMPLATE, "end": interval.end, "intended": interval.intended,
-                "control": {"total": control, "events": []}, "candidate": {"total": candidate, "events": []},
-            }
-        )  # fmt: skip
-    return rows
+def _judge(batch: Batch) -> None:
+    """Advance all runs in one vectorised step."""
+    for (each, intervals), state in zip(batch, _states(batch), strict=True):
+        try:
+            if state is not None:
+                each.dossier.take(state, intervals)
+        except Exception as error:  # whatever it is, it is this run's
+            _complain(each, error)
 
 
-def judgement_of(dossier: Dossier | None) -> Judgement:
-    """Return what a decision needs of a verdict."""
-    if dossier is None or dossier.verdict is None:
-        return Judgement()
-    found = dossier.verdict
-    ends = [metric.last_data for metric in found.metrics]
-    counts = [arm.total for metric in found.metrics for arm in (metric.control, metric.candidate)]
-    return Judgement(
-        kind=found.kind,
-        sentence=found.sentence,
-        blame=found.blame,
-        enough=min(counts) >= dossier.design.min_samples,
-        data_end=min((end for end in ends if end is not None), default=None) if None not in ends else None,
-        numbers=json.loads(json.dumps(found.as_dict())),
-    )
+def _states(batch: Batch) -> list[Evidence | None]:
+    """Return the evidence of all runs: judged together or, if that fails, alone, with the same result."""
+    work = [(each.dossier.design, each.dossier.evidence, intervals) for each, intervals in batch]
+    try:
+        return [*advance(work)]
+    except Exception:
+        log.exception("the runs cannot be judged together; each is judged alone")
+    states: list[Evidence | None] = []
+    for (each, _), one in zip(batch, work, strict=True):
+        try:
+            states += advance([one])
+        except Exception as error:
+            states.append(None)
+            _complain(each, error)
+    return states
+
+
+def _complain(each: Owed, error: Exception) -> None:
+    log.error("%s: its evidence cannot be read", each.policy.key, exc_info=error)
+    each.dossier.error = f"the evidence cannot be read: {error!r}"

@@ -92,6 +92,8 @@ _DECISIONS = sa.Table(
     sa.Column("decision", _Json, nullable=False),
 )
 
+_EVIDENCE = ("cursor", "evidence")
+_LATEST = ("at", "weights", "verdict", "facts")
 _LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7465647)"}
 """How to be the only one until the transaction ends."""
 
@@ -121,9 +123,9 @@ class SqlHistory:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown(wait=False)
 
-    async def record(self, tick: Tick) -> None:
-        """Write one look of one run in one transaction; UnavailableError."""
-        await self._run(_record, tick)
+    async def record(self, *ticks: Tick) -> None:
+        """Write looks of different runs in one transaction; UnavailableError."""
+        await self._run(_record, sorted(ticks, key=lambda tick: tick.run))
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
@@ -203,37 +205,49 @@ def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postg
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
-def _record(connection: sa.Connection, tick: Tick) -> None:
-    _record_run(connection, tick)  # first, since it locks the run against a second writer
-    look = {"run": tick.run, "cursor": tick.cursor, "at": tick.at}
-    ticks = _insert(connection, _TICKS).values(**look, weights=dict(tick.weights), verdict=dict(tick.verdict))
-    connection.execute(ticks.on_conflict_do_nothing())
-    if tick.intervals:
-        rows = [
-            {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
-            for table in tick.intervals
-        ]
-        connection.execute(_insert(connection, _INTERVALS).on_conflict_do_nothing(), rows)
-    if tick.decision is not None:
-        _record_decision(connection, look, dict(tick.decision))
+def _record(connection: sa.Connection, ticks: Sequence[Tick]) -> None:
+    if not ticks:
+        return
+    connection.execute(*_runs_upsert(connection, ticks))  # first: it locks the runs against a second writer
+    looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
+    rows = [
+        {**look, "weights": dict(tick.weights), "verdict": dict(tick.verdict)}
+        for look, tick in zip(looks, ticks, strict=True)
+    ]
+    connection.execute(_insert(connection, _TICKS).on_conflict_do_nothing(), rows)
+    tables = [
+        {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
+        for tick in ticks
+        for table in tick.intervals
+    ]
+    if tables:
+        connection.execute(_insert(connection, _INTERVALS).on_conflict_do_nothing(), tables)
+    for look, tick in zip(looks, ticks, strict=True):
+        if tick.decision is not None:
+            _record_decision(connection, look, dict(tick.decision))
 
 
-def _record_run(connection: sa.Connection, tick: Tick) -> None:
+def _runs_upsert(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[sa.Insert, list[dict[str, Any]]]:
     """Write what is latest: evidence by its cursor, the rest by time, since a decision may need no data."""
-    evidence = {"cursor": tick.cursor, "evidence": dict(tick.evidence)}
-    latest = {
-        "at": tick.at,
-        "weights": dict(tick.weights),
-        "verdict": dict(tick.verdict),
-        "facts": dict(tick.run_facts),
-    }
-    insert = _insert(connection, _RUNS).values(
-        id=tick.run, policy=tick.policy, started=tick.at, **evidence, **latest
-    )
-    new = insert.excluded
-    update = {key: sa.case((new.cursor >= _RUNS.c.cursor, new[key]), else_=_RUNS.c[key]) for key in evidence}
-    update |= {key: sa.case((new.at >= _RUNS.c.at, new[key]), else_=_RUNS.c[key]) for key in latest}
-    connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=update))
+    insert = _insert(connection, _RUNS)
+    new, old = insert.excluded, _RUNS.c
+    update = {key: sa.case((new.cursor >= old.cursor, new[key]), else_=old[key]) for key in _EVIDENCE}
+    update |= {key: sa.case((new.at >= old.at, new[key]), else_=old[key]) for key in _LATEST}
+    rows = [
+        {
+            "id": tick.run,
+            "policy": tick.policy,
+            "started": tick.at,
+            "cursor": tick.cursor,
+            "evidence": dict(tick.evidence),
+            "at": tick.at,
+            "weights": dict(tick.weights),
+            "verdict": dict(tick.verdict),
+            "facts": dict(tick.run_facts),
+        }
+        for tick in ticks
+    ]
+    return insert.on_conflict_do_update(index_elements=["id"], set_=update), rows
 
 
 def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decision: dict[str, Any]) -> None:

@@ -1,70 +1,46 @@
 """The loop: gather, judge, decide, record, write - for every rollout that is due.
 
-One pass serves all due rollouts: the objects are read once, each metric template is queried once, the judge
-takes one vectorised step. Then each rollout gets one pure decision, and the decision is carried out in the
-order that makes a crash at any point harmless (docs/architecture.md): history, status, traffic.
+One pass serves all due rollouts: what changed in the store is read once, each metric template is queried
+once, the judge takes one vectorised step. Then each rollout gets one pure decision, and the decisions are
+carried out in the order that makes a crash at any point harmless (docs/architecture.md): history, status,
+traffic. Whatever goes wrong with one rollout is told and tried again, and the others go on. Rollouts that a
+person waits for come first, and so does whatever need not wait for proxies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from controller.actions import action_of
-from controller.conditions import with_conditions
-from controller.decision import NOT_APPLIED, Case, Decision, World
-from controller.evidence import Collector, Dossier, Owed, judgement_of
-from controller.machine import decide
-from controller.ports import (
-    Applied,
-    ConflictError,
-    NotFoundError,
-    Ref,
-    Tick,
-    UnavailableError,
-)
-from controller.replay import kept
-from controller.scene import KINDS, MANAGER, Objects, Scene, read_scene
-from controller.status import Run, Status, to_rfc3339
-from istio.route import RouteError
-from istio.weights import edit
-from policies.parse import InvalidError, policy_from_object
+from controller.decision import NOT_APPLIED
+from controller.evidence import Owed, UnjudgeableError
+from controller.inventory import Inventory, ref_of
+from controller.journal import Journal
+from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
+from controller.rollout import Rollout
+from controller.scene import KINDS
+from controller.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from controller.decision import Decision, Judgement
+    from controller.evidence import Collector
     from controller.ports import Clock, DataPlane, History, Object, Store
     from controller.record import Recorder
-    from policies.model import RolloutPolicy
+    from controller.status import Status
 
 SOON = 0.1
 """Seconds until a rollout with unfinished business is looked at again."""
 RETRY = 1.0
-"""Seconds until the next try after the store or the history failed."""
-BACKLOG = "backlog"
-"""Due when rollbacks still have to be recorded; like "", it is no policy's key."""
-
-
-@dataclass
-class _Rollout:
-    """One rollout in one pass."""
-
-    obj: Object
-    policy: RolloutPolicy
-    status: Status
-    scene: Scene
-    dossier: Dossier | None = None
-    error: str = ""
-
-    @property
-    def ref(self) -> Ref:
-        return Ref("RolloutPolicy", self.policy.metadata.namespace, self.policy.metadata.name)
-
-    @property
-    def run(self) -> Run | None:
-        return self.status.run
+"""Seconds until the next try after the store or the history failed; also the longest between two looks at
+unfinished business."""
+REREAD = 5.0
+"""Seconds until the metrics are tried again after they could not be read."""
+REST = 3600.0
+"""Seconds between looks at a rollout that waits for nothing."""
+ITSELF = ""
+"""Due when the loop has business that is no rollout's; no policy has this key."""
 
 
 class Loop:
@@ -74,11 +50,14 @@ class Loop:
         self, *, store: Store, history: History, dataplane: DataPlane, collector: Collector,
         recorder: Recorder, clock: Clock,
     ) -> None:  # fmt: skip
-        self._store, self._history, self._dataplane = store, history, dataplane
+        self._store, self._dataplane = store, dataplane
         self._collector, self._recorder, self._clock = collector, recorder, clock
+        self._inventory = Inventory(store)
+        self._journal = Journal(history, collector, recorder)
+        self._writer = Writer(store, recorder)
         self._due: dict[str, float] = {}
-        self._unrecorded: list[Tick] = []
-        self._ours: dict[Ref, str] = {}
+        self._known: set[str] = set()
+        self._last_look = 0.0
         self._wake = asyncio.Event()
         self.verdicts: dict[str, Mapping[str, Any]] = {}
         """The last verdict with all numbers, by policy key, for the API."""
@@ -98,24 +77,34 @@ class Loop:
         """Wake the loop on every change that is not our own."""
         while True:
             try:
-                async for event in self._store.watch(KINDS):
+                since = await self._store.version()
+                self._due.clear()  # whatever changed before `since` is looked at now
+                self._wake.set()
+                async for event in self._store.watch(KINDS, since):
                     self.changed(event.object)
+                    if event.type == "DELETED":
+                        self._writer.forget(event.object)
+            except ConflictError:
+                continue  # too many changes at once: all rollouts are looked at
             except UnavailableError as error:
-                self._recorder.failure("store", str(error))
-                await self._clock.sleep(RETRY)
+                self._recorder.failure("store", str(error), "watch")
+            except Exception as error:
+                self._recorder.internal("watch", error)
+            await self._clock.sleep(RETRY)
 
     def changed(self, obj: Object) -> None:
         """Make due what a change may concern: the rollout itself, or every rollout of the namespace."""
-        meta = obj["metadata"]
-        ref = Ref(obj["kind"], meta.get("namespace", "default"), meta["name"])
-        if self._ours.get(ref) == meta.get("resourceVersion"):
+        if self._writer.is_ours(obj):
             return
-        prefix = f"{ref.namespace}/{ref.name if ref.kind == 'RolloutPolicy' else ''}"
-        self._due = {key: due for key, due in self._due.items() if not key.startswith(prefix)}
+        kind, namespace, name = ref_of(obj)
+        if kind == "RolloutPolicy":
+            self._due.pop(f"{namespace}/{name}", None)
+        else:
+            self._due = {key: due for key, due in self._due.items() if not key.startswith(f"{namespace}/")}
         self._wake.set()
 
     async def _wait(self) -> None:
-        pause = max(0.0, min(self._due.values(), default=3600.0) - self._clock.now())
+        pause = max(0.0, min(self._due.values(), default=REST) - self._clock.now())
         if not self._wake.is_set() and pause:
             sleeper = asyncio.ensure_future(self._clock.sleep(pause))
             waker = asyncio.ensure_future(self._wake.wait())
@@ -125,209 +114,168 @@ class Loop:
         self._wake.clear()
 
     async def look(self) -> None:
-        """Take one pass over every rollout that is due; failures of one rollout do not touch the others."""
+        """Take one pass over every rollout that is due."""
         now = self._clock.now()
+        if now < self._last_look:
+            self._due.clear()  # the clock was set back: times that were planned mean nothing
+        self._last_look = now
         with self._recorder.telemetry.look_seconds.time():
             try:
-                rollouts = await self._gather(now)
-                await self._judge(rollouts, now)
+                await self._pass(now)
+                # a rollback that did not wait for the history may have no later look to record it
+                again = not await self._journal.catch_up()
             except UnavailableError as error:
                 self._recorder.failure("store", str(error))
-                self._due[""] = now + RETRY
-                return
-            self._due.pop("", None)
-            self._recorder.recovered("store")
-            for rollout in rollouts:
-                await self._guarded(rollout, now)
-            if self._due.get(BACKLOG, math.inf) <= now:
-                await self._catch_up(now)
+                again = True
+            except Exception as error:
+                self._recorder.internal("loop", error)
+                again = True
+        self._due.pop(ITSELF, None)
+        if again:
+            self._due[ITSELF] = now + RETRY
         self._recorder.telemetry.looks.inc()
 
-    async def _gather(self, now: float) -> list[_Rollout]:
-        objects = [obj for kind in KINDS for obj in await self._store.list(kind)]
-        self._collector.adopt(obj for obj in objects if obj["kind"] == "MetricTemplate")
-        index = Objects.of(objects)
-        rollouts, keys = [], set()
-        for obj in (obj for obj in objects if obj["kind"] == "RolloutPolicy"):
-            try:
-                policy, status = policy_from_object(obj), Status.of(obj)
-            except InvalidError as error:
-                self._recorder.failure("internal", f"{obj['metadata']['name']}: {error}")
-                continue
-            keys.add(policy.key)
-            if self._due.get(policy.key, 0.0) <= now:
-                rollouts.append(_Rollout(obj, policy, status, read_scene(policy, index, status.weights)))
-        self._forget(keys)
-        return rollouts
+    async def _pass(self, now: float) -> None:
+        await self._inventory.refresh()
+        self._recorder.recovered("store")
+        self._tidy()
+        self._collector.adopt(self._inventory.templates)
+        due = [
+            Rollout(entry, entry.scene(self._inventory.objects(entry.policy.metadata.namespace)))
+            for key, entry in self._inventory.policies.items()
+            if self._due.get(key, 0.0) <= now
+        ]
+        asked = [rollout for rollout in due if rollout.asked]
+        await self._open(asked)  # they do not wait for metrics
+        await self._decide(asked)
+        others = [rollout for rollout in due if not rollout.asked]
+        await self._open(others)
+        await self._measure(others, now)
+        await self._decide(others)
 
-    def _forget(self, keys: set[str]) -> None:
-        self._due = {key: due for key, due in self._due.items() if key in keys or "/" not in key}
-        self.verdicts = {key: value for key, value in self.verdicts.items() if key in keys}
+    def _tidy(self) -> None:
+        """Forget what is gone, and tell of what cannot be read."""
+        policies = self._inventory.policies
+        for key in self._known - policies.keys():
+            self._due.pop(key, None)
+            self.verdicts.pop(key, None)
+            self._recorder.forget(key)
+        self._known = set(policies)
+        for ref, problem in self._inventory.problems.items():
+            self._recorder.failure("internal", problem, str(ref))
+        runs = (entry.status.run for entry in policies.values())
+        self._collector.keep(run.id for run in runs if run is not None and run.active)
 
-    async def _judge(self, rollouts: list[_Rollout], now: float) -> None:
-        """Bring the evidence of every open run up to date."""
-        owed = []
+    async def _open(self, rollouts: Sequence[Rollout]) -> None:
+        """Get what is known of every open run."""
         for rollout in rollouts:
-            run, arms = rollout.run, rollout.scene.arms
+            run = rollout.run
             if run is None or not run.active:
                 continue
             try:
-                rollout.dossier = await self._collector.dossier(rollout.policy, run)
+                rollout.dossier = await self._collector.dossier(rollout.entry.policy, run)
             except UnavailableError as error:
                 rollout.error = f"the history cannot be read: {error}"
-                continue
-            if run.applied and {run.control, run.candidate} <= arms.keys():
-                owed.append(Owed(rollout.policy, run, arms, rollout.dossier))
-        await self._collector.collect(owed, now)
+            except UnjudgeableError as error:
+                rollout.error = str(error)
+            except Exception as error:
+                self._recorder.internal(rollout.key, error)
+                rollout.error = f"the evidence cannot be read: {error!r}"
+            if rollout.dossier and rollout.dossier.news:
+                await self._recorder.warn(rollout.ref, "EvidenceDropped", rollout.dossier.news)
+                rollout.dossier.news = ""
 
-    async def _guarded(self, rollout: _Rollout, now: float) -> None:
-        key = rollout.policy.key
+    async def _measure(self, rollouts: Sequence[Rollout], now: float) -> None:
+        """Bring the evidence up to date wherever the traffic is as it should be."""
+        owed = [
+            Owed(rollout.entry.policy, rollout.run, rollout.scene.arms, rollout.dossier)
+            for rollout in rollouts
+            if rollout.run and rollout.dossier and rollout.measurable
+        ]
         try:
-            wait = await self._advance(rollout, now)
+            await self._collector.collect(owed, now)
+        except Exception as error:
+            self._recorder.internal("metrics", error)
+            for each in owed:
+                each.dossier.error = f"the metrics cannot be read: {error!r}"
+
+    async def _decide(self, rollouts: Sequence[Rollout]) -> None:
+        """Decide and carry out; whoever waits for the proxies comes last, when these have been asked."""
+        for rollout in rollouts:
+            self._take_decision(rollout, NOT_APPLIED)
+        await self._carry_out([rollout for rollout in rollouts if not rollout.waits])
+        waiting = [rollout for rollout in rollouts if rollout.waits]
+        answers = await asyncio.gather(*(self._applied(rollout) for rollout in waiting))
+        for rollout, applied in zip(waiting, answers, strict=True):
+            self._take_decision(rollout, applied)
+        await self._carry_out(waiting)
+
+    def _take_decision(self, rollout: Rollout, applied: Applied) -> None:
+        try:
+            # not the time at which the pass began: what is confirmed now was not so then
+            rollout.decide(self._clock.now(), applied)
+        except Exception as error:
+            self._recorder.internal(rollout.key, error)
+            self._due[rollout.key] = self._clock.now() + RETRY
+
+    async def _applied(self, rollout: Rollout) -> Applied:
+        try:
+            for _, obj in rollout.scene.virtual_services:
+                applied = await self._dataplane.applied(obj)
+                if not applied.ok:
+                    return applied
+        except Exception as error:
+            self._recorder.internal(rollout.key, error)
+            return Applied(ok=False, detail=f"the proxies cannot be asked: {error!r}")
+        return Applied(ok=bool(rollout.scene.virtual_services))
+
+    async def _carry_out(self, rollouts: Sequence[Rollout]) -> None:
+        decided = [rollout for rollout in rollouts if rollout.decision]
+        await self._journal.record(decided)
+        for rollout in decided:
+            wait = await self._enact(rollout) if rollout.may_go_on else RETRY
+            self._due[rollout.key] = self._clock.now() + wait
+
+    async def _enact(self, rollout: Rollout) -> float:
+        """Carry a decision out; return the seconds until the rollout wants to be looked at again."""
+        case, decision = rollout.case, rollout.decision
+        if case is None or decision is None:
+            return RETRY
+        try:
+            stored, status = await self._writer.carry_out(rollout, case, decision)
         except (ConflictError, NotFoundError) as error:
             # somebody was faster: read again, decide again
-            self._recorder.telemetry.errors.labels("conflict").inc()
-            self._recorder.failure("conflict", f"{key}: {error}")
-            wait = SOON
+            self._recorder.failure("conflict", str(error), rollout.key)
+            return SOON
         except UnavailableError as error:
-            self._recorder.failure("store", f"{key}: {error}")
-            wait = RETRY
-        self._due[key] = now + wait
-
-    async def _advance(self, rollout: _Rollout, now: float) -> float:
-        """Decide on one rollout and carry it out; return the seconds until it wants to be looked at again."""
-        judgement = judgement_of(rollout.dossier)
-        world = await self._world(rollout)
-        case = Case(rollout.policy, rollout.status, world, judgement, now)
-        decision = decide(*case.inputs)
-        recorded = await self._record(rollout, decision, case)
-        if not recorded and decision.action not in {"RollBack", "Settle", "Confirm"}:
-            # nothing is decided without a record, but a rollback never waits for bookkeeping
+            self._recorder.failure("store", str(error), rollout.key)
             return RETRY
-        await self._enact(rollout, decision, case)
-        return self._next(rollout.policy, decision, now)
+        except Exception as error:
+            self._recorder.internal(rollout.key, error)
+            return RETRY
+        self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
+        return self._pause(rollout, decision, case.now)
 
-    async def _world(self, rollout: _Rollout) -> World:
-        scene, run = rollout.scene, rollout.run
-        applied = NOT_APPLIED
-        if run is not None and not run.applied:
-            applied = await self._applied(scene)
-        error = rollout.error or (rollout.dossier.error if rollout.dossier else "")
-        return World(
-            revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
-            changed_by=scene.changed_by, applied=applied, metrics_error=error, action=action_of(rollout.obj),
-        )  # fmt: skip
+    def _publish(
+        self, key: str, stored: Object, status: Status, judgement: Judgement, *, new_run: bool
+    ) -> None:
+        if new_run:
+            self.verdicts.pop(key, None)
+        elif judgement.numbers:
+            self.verdicts[key] = judgement.numbers
+        self._recorder.telemetry.show(key, status.weights, status.verdict)
+        self._recorder.news.tell("rollout", stored)
 
-    async def _applied(self, scene: Scene) -> Applied:
-        for _, obj in scene.virtual_services:
-            applied = await self._dataplane.applied(obj)
-            if not applied.ok:
-                return applied
-        return Applied(ok=bool(scene.virtual_services))
-
-    async def _record(self, rollout: _Rollout, decision: Decision, case: Case) -> bool:
-        """Write what was seen and decided to the history; False when it cannot be written now."""
+    def _pause(self, rollout: Rollout, decision: Decision, now: float) -> float:
+        """Return how long a rollout can be left alone."""
         run, dossier = decision.status.run, rollout.dossier
-        news = decision.notable and decision.action not in {"Confirm", "Refuse"}
-        if run is None or not (news or (dossier and dossier.intervals)):
-            return True
-        tick = Tick(
-            run=run.id, policy=rollout.policy.key, at=case.now, cursor=dossier.cursor if dossier else 0,
-            weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
-            intervals=dossier.intervals if dossier else [], evidence=dossier.stored() if dossier else {},
-            verdict=case.judgement.numbers, decision=kept(decision, case) if news else None,
-            run_facts=_run_facts(rollout.policy, run),
-        )  # fmt: skip
-        try:
-            await self._write_history(tick)
-        except UnavailableError as error:
-            self._recorder.failure("history", str(error))
-            if decision.action == "RollBack":
-                self._unrecorded = [*self._unrecorded[-99:], tick]
-                self._due[BACKLOG] = case.now + RETRY
-            # memory is ahead of the history: forget, and read again what is really stored
-            self._collector.dossiers.pop(run.id, None)
-            return False
-        self._recorder.recovered("history")
-        if dossier:
-            dossier.intervals = []
-        return True
-
-    async def _write_history(self, *ticks: Tick) -> None:
-        """Write what is owed, then `ticks`."""
-        while self._unrecorded:
-            await self._history.record(self._unrecorded[0])
-            self._unrecorded.pop(0)
-        for tick in ticks:
-            await self._history.record(tick)
-
-    async def _catch_up(self, now: float) -> None:
-        """Record the rollbacks that did not wait for the history; their runs have no later look to do it."""
-        self._due.pop(BACKLOG)
-        try:
-            await self._write_history()
-        except UnavailableError as error:
-            self._recorder.failure("history", str(error))
-            self._due[BACKLOG] = now + RETRY
-        else:
-            self._recorder.recovered("history")
-
-    async def _enact(self, rollout: _Rollout, decision: Decision, case: Case) -> None:
-        """Carry a decision out: first the status (the intent), then the traffic, then the word of it."""
-        generation = int(rollout.obj["metadata"].get("generation", 0))
-        status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
-        body = status.dump()
-        if body != rollout.obj.get("status"):
-            version = rollout.obj["metadata"]["resourceVersion"]
-            stored = await self._store.patch_status(rollout.ref, body, resource_version=version)
-            self._ours[rollout.ref] = stored["metadata"]["resourceVersion"]
-            self._recorder.telemetry.writes.labels("status").inc()
-            rollout.obj = stored
-        await self._recorder.decision(rollout.ref, decision)
-        if decision.write is not None:
-            await self._write(rollout, decision.write)
-        self._recorder.telemetry.show(rollout.policy.key, status.weights, status.verdict)
-        if case.judgement.numbers:
-            self.verdicts[rollout.policy.key] = case.judgement.numbers
-        self._recorder.news.tell("rollout", rollout.obj)
-
-    async def _write(self, rollout: _Rollout, weights: Mapping[str, int]) -> None:
-        """Write the weights, one guarded patch per VirtualService, and only where they differ."""
-        if not rollout.scene.virtual_services:
-            self._recorder.failure("store", f"{rollout.policy.key}: {rollout.scene.route_error}")
-            return
-        keys = {variant.name: rollout.policy.destination(variant) for variant in rollout.policy.spec.variants}
-        by_key = {keys[name]: weight for name, weight in weights.items()}
-        for ref, obj in rollout.scene.virtual_services:
-            try:
-                operations = edit(obj, by_key, ref.routes)
-            except RouteError as error:
-                self._recorder.failure("store", f"{rollout.policy.key}: {error}")
-                continue
-            if operations:
-                target = Ref("VirtualService", rollout.policy.metadata.namespace, ref.name)
-                stored = await self._store.patch(target, operations, manager=MANAGER)
-                self._ours[target] = stored["metadata"]["resourceVersion"]
-                self._recorder.telemetry.writes.labels("weights").inc()
-
-    def _next(self, policy: RolloutPolicy, decision: Decision, now: float) -> float:
-        """Return how long this rollout can be left alone."""
-        run = decision.status.run
-        if decision.notable or (run is not None and not run.applied):
+        if run is not None and not run.applied:
+            waited = now - run.weights_changed_at
+            return min(max(SOON, waited / 10), RETRY)
+        if decision.notable or (dossier and dossier.behind):
             return SOON
         if run is None or not run.active:
-            return 3600.0
-        step = policy.spec.decision.interval.seconds
-        settle = self._collector.settle
-        return ((now - settle) // step + 1) * step + settle - now
-
-
-def _run_facts(policy: RolloutPolicy, run: Run) -> dict[str, Any]:
-    """Return the run as a whole, as it is kept."""
-    return {
-        "number": run.number, "control": run.control, "candidate": run.candidate, "revisions": run.revisions,
-        "startedAt": to_rfc3339(run.started_at),
-        "endedAt": to_rfc3339(run.decided_at) if run.decided_at else None,
-        "outcome": run.outcome, "reason": run.reason, "message": run.message, "blame": run.blame,
-        "policy": policy.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }  # fmt: skip
+            return REST
+        step, settle = rollout.entry.policy.spec.decision.interval.seconds, self._collector.settle
+        pause = ((now - settle) // step + 1) * step + settle - now
+        return min(pause, REREAD) if dossier and dossier.error else pause

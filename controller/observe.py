@@ -51,6 +51,8 @@ class Target:
     """Metric -> the template that it is read by."""
     edges: Mapping[str, Sequence[float]]
     """Metric -> the bucket edges to judge, in the template's unit; for histograms."""
+    share: str
+    """The template that the split of the requests is read by."""
     intended: float
     """The candidate's share of the requests, 0 to 1."""
 
@@ -151,8 +153,7 @@ def intervals_for(
         name: _observe(target, index.get(template), target.edges.get(name, ()), ends)
         for name, template in target.metrics.items()
     }
-    share = next((reading for reading in index.values() if reading.spec.kind == "share"), None)
-    requests = _observe(target, share, (), ends)
+    requests = _observe(target, index.get(target.share), (), ends)
     return [
         Interval(
             end=instant,

@@ -127,7 +127,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one look of one run leaves behind; written to the history as one transaction."""
+    """What one look of one run leaves behind; evidence, cursor and decision are never written apart."""
 
     run: str
     """Run id."""
@@ -154,8 +154,11 @@ class Tick:
 class History(Protocol):
     """Every observation and decision of every run. SQLite by default, PostgreSQL by URL."""
 
-    async def record(self, tick: Tick) -> None:
-        """Write one look; the same (run, cursor, decision) again changes nothing. UnavailableError."""
+    async def record(self, *ticks: Tick) -> None:
+        """Write looks of different runs, all or none; one that is there already changes nothing.
+
+        UnavailableError.
+        """
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""

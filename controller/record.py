@@ -22,13 +22,16 @@ class Recorder:
     def __init__(self, store: Store, telemetry: Telemetry, news: News) -> None:
         self._store = store
         self.telemetry, self.news = telemetry, news
-        self._last: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        """Reason of the last decision, by rollout."""
+        self._told: dict[tuple[str, str], str] = {}
+        """What was told last, by origin and rollout."""
 
     async def decision(self, ref: Ref, decision: Decision) -> None:
         """Tell of a decision; a hold is told only when its reason is new and a warning."""
         key = f"{ref.namespace}/{ref.name}"
-        news = decision.notable or (decision.warning and self._last.get(key) != decision.reason)
-        self._last[key] = decision.reason
+        news = decision.notable or (decision.warning and self._reasons.get(key) != decision.reason)
+        self._reasons[key] = decision.reason
         if not news:
             return
         log.log(
@@ -37,25 +40,42 @@ class Recorder:
         )  # fmt: skip
         if decision.notable:
             self.telemetry.decisions.labels(key, decision.action).inc()
-        await self._event(ref, decision)
+        await self._event(ref, "Warning" if decision.warning else "Normal", decision.reason, decision.message)
 
-    async def _event(self, ref: Ref, decision: Decision) -> None:
+    async def _event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         try:
-            type_: Literal["Normal", "Warning"] = "Warning" if decision.warning else "Normal"
-            await self._store.event(ref, type_, decision.reason, decision.message)
-            told = {"type": type_, "reason": decision.reason, "message": decision.message}
+            await self._store.event(ref, type_, reason, message)
+            told = {"type": type_, "reason": reason, "message": message}
             self.news.tell("event", {**told, "object": {"namespace": ref.namespace, "name": ref.name}})
         except UnavailableError as error:
             self.failure("store", f"cannot write an event for {ref}: {error}")
 
-    def failure(self, origin: str, message: str) -> None:
-        """Tell of a failure that is not a decision; the same words are logged once until they change."""
-        self.telemetry.errors.labels(origin).inc()
-        if self._last.get(origin) != message:
-            log.warning("%s: %s", origin, message)
-        self._last[origin] = message
+    async def warn(self, ref: Ref, reason: str, message: str) -> None:
+        """Tell a person of something about an object that is not a decision."""
+        log.warning("%s/%s: %s: %s", ref.namespace, ref.name, reason, message)
+        await self._event(ref, "Warning", reason, message)
 
-    def recovered(self, origin: str) -> None:
+    def failure(self, origin: str, message: str, about: str = "", error: Exception | None = None) -> None:
+        """Tell of a failure that is not a decision; the same words are logged once until they change.
+
+        `about` is the rollout that it concerns, if it is one rollout's; `error` one that nobody foresaw.
+        """
+        self.telemetry.errors.labels(origin).inc()
+        if self._told.get((origin, about)) != message:
+            log.warning("%s: %s", " ".join(filter(None, (origin, about))), message, exc_info=error)
+        self._told[origin, about] = message
+
+    def internal(self, about: str, error: Exception) -> None:
+        """Tell of an error that nobody foresaw, with its place in the code."""
+        self.failure("internal", f"unforeseen: {error!r}", about, error)
+
+    def recovered(self, origin: str, about: str = "") -> None:
         """Tell that a failure is over."""
-        if self._last.pop(origin, None):
-            log.info("%s: works again", origin)
+        if self._told.pop((origin, about), None):
+            log.info("%s: works again", " ".join(filter(None, (origin, about))))
+
+    def forget(self, key: str) -> None:
+        """Forget a rollout that is gone."""
+        self._reasons.pop(key, None)
+        self._told = {place: told for place, told in self._told.items() if place[1] != key}
+        self.telemetry.forget(key)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from istio.drift import drift
-from istio.names import full_name, same_host, short_name
+from istio.names import comparable, full_name, short_name
 from istio.route import RouteError, UnmanagedWeightError
 from istio.weights import resolve
 
@@ -48,28 +48,52 @@ class Scene:
     missing: Mapping[str, str]
     arms: Mapping[str, Arm]
     live: Mapping[str, int] | None
+    """Weights in force per variant; None when a VirtualService cannot be read."""
     route_error: str
     changed_by: str
     virtual_services: Sequence[tuple[VirtualServiceRef, Object]]
+    """Those that can be read, and so be written."""
 
 
 @dataclass
+class _Routes:
+    """What the VirtualServices of a policy say."""
+
+    readable: list[tuple[VirtualServiceRef, Object]] = field(default_factory=list)
+    live: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    writer: str = "unknown"
+
+
 class Objects:
-    """The objects of the world by kind and namespace, built once per pass."""
+    """The objects of one namespace, to be found by kind, name or host."""
 
-    by_place: dict[tuple[str, str], list[Object]] = field(default_factory=lambda: defaultdict(list))
-
-    @classmethod
-    def of(cls, objects: Iterable[Object]) -> Objects:
-        """Index objects by kind and namespace."""
-        index = cls()
+    def __init__(self, namespace: str, objects: Iterable[Object]) -> None:
+        self.namespace = namespace
+        self._by_name: dict[tuple[str, str], Object] = {}
+        self._by_host: dict[tuple[str, str], list[Object]] = defaultdict(list)
         for obj in objects:
-            index.by_place[obj["kind"], obj["metadata"].get("namespace", "default")].append(obj)
-        return index
+            self._by_name[obj["kind"], obj["metadata"]["name"]] = obj
+            for host in _hosts(obj):
+                self._by_host[obj["kind"], comparable(host, namespace)].append(obj)
 
-    def find(self, kind: str, namespace: str) -> list[Object]:
-        """Return the objects of a kind in a namespace."""
-        return self.by_place.get((kind, namespace), [])
+    def named(self, kind: str, name: str) -> Object | None:
+        """Return the object of a kind with this name."""
+        return self._by_name.get((kind, name))
+
+    def about(self, kind: str, host: str) -> list[Object]:
+        """Return the DestinationRules or ServiceEntries for a host, however it is written."""
+        return self._by_host.get((kind, comparable(host, self.namespace)), [])
+
+
+def _hosts(obj: Object) -> set[str]:
+    spec = obj.get("spec") or {}
+    match obj["kind"]:
+        case "DestinationRule":
+            return {spec.get("host") or ""}
+        case "ServiceEntry":
+            return set(spec.get("hosts") or ())
+    return set()
 
 
 def read_scene(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]) -> Scene:
@@ -85,8 +109,11 @@ def read_scene(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int
     for name in _indistinct(arms):
         revisions.pop(name)
         missing[name] = "its metrics cannot be told from the control's: give the subset a `version` label"
-    routes, live, route_error, writer = _routes(policy, objects, wanted)
-    return Scene(revisions, missing, arms, live, route_error, writer, routes)
+    routes = _routes(policy, objects, wanted)
+    live = (routes.live or None) if not routes.errors else None
+    return Scene(
+        revisions, missing, arms, live, "; ".join(routes.errors), routes.writer, routes.readable
+    )  # fmt: skip
 
 
 def _indistinct(arms: Mapping[str, Arm]) -> list[str]:
@@ -98,8 +125,8 @@ def _indistinct(arms: Mapping[str, Arm]) -> list[str]:
 def _variant(policy: RolloutPolicy, variant: Variant, objects: Objects) -> tuple[str, Arm]:
     namespace = policy.metadata.namespace
     host = variant.host or policy.spec.service.host
-    labels = _subset_labels(variant.subset, host, namespace, objects) if variant.subset else {}
-    found = [each for each in _endpoints(host, namespace, objects) if labels.items() <= each.items()]
+    labels = _subset_labels(variant.subset, host, objects) if variant.subset else {}
+    found = [each for each in _endpoints(host, objects) if labels.items() <= each.items()]
     if not found:
         wanted = ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
         raise MissingError(f"no endpoint of {host} {'has the labels ' + wanted if wanted else 'is known'}")
@@ -111,14 +138,10 @@ def _variant(policy: RolloutPolicy, variant: Variant, objects: Objects) -> tuple
     return _revision(labels, found), Arm(namespace, short_name(full_name(host, namespace)), version)
 
 
-def _subset_labels(subset: str, host: str, namespace: str, objects: Objects) -> dict[str, str]:
-    rules = [
-        rule
-        for rule in objects.find("DestinationRule", namespace)
-        if same_host(rule["spec"].get("host", ""), host, namespace)
-    ]
+def _subset_labels(subset: str, host: str, objects: Objects) -> dict[str, str]:
+    rules = objects.about("DestinationRule", host)
     if not rules:
-        raise MissingError(f"no DestinationRule for host {host} in namespace {namespace}")
+        raise MissingError(f"no DestinationRule for host {host} in namespace {objects.namespace}")
     for rule in rules:
         for each in rule["spec"].get("subsets") or ():
             if each.get("name") == subset:
@@ -126,12 +149,11 @@ def _subset_labels(subset: str, host: str, namespace: str, objects: Objects) -> 
     raise MissingError(f"DestinationRule {rules[0]['metadata']['name']} has no subset {subset}")
 
 
-def _endpoints(host: str, namespace: str, objects: Objects) -> list[dict[str, str]]:
+def _endpoints(host: str, objects: Objects) -> list[dict[str, str]]:
     """Return the labels of each endpoint of a host."""
     return [
         endpoint.get("labels") or {}
-        for entry in objects.find("ServiceEntry", namespace)
-        if any(same_host(each, host, namespace) for each in entry["spec"].get("hosts") or ())
+        for entry in objects.about("ServiceEntry", host)
         for endpoint in entry["spec"].get("endpoints") or ()
     ]
 
@@ -143,32 +165,30 @@ def _revision(labels: Mapping[str, str], endpoints: Sequence[Mapping[str, str]])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _routes(
-    policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]
-) -> tuple[list[tuple[VirtualServiceRef, Object]], dict[str, int] | None, str, str]:
-    """Return the VirtualServices, the live weights per variant, what is wrong, and who wrote last.
+def _routes(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]) -> _Routes:
+    """Read all VirtualServices of a policy; one that cannot be read makes the weights unknown.
 
     When several routes carry the split, the live weights are those of the first that differs from `wanted`.
     """
     keys = {policy.destination(variant): variant.name for variant in policy.spec.variants}
-    namespace = policy.metadata.namespace
-    by_name = {obj["metadata"]["name"]: obj for obj in objects.find("VirtualService", namespace)}
-    found: list[tuple[VirtualServiceRef, Object]] = []
-    live: dict[str, int] | None = None
-    writer = "unknown"
+    by_key = {key: wanted.get(name, 0) for key, name in keys.items()}
+    found = _Routes()
     for ref in policy.spec.routes:
-        obj = by_name.get(ref.name)
+        obj = objects.named("VirtualService", ref.name)
         if obj is None:
-            return [], None, f"VirtualService {ref.name} does not exist in namespace {namespace}", writer
+            where = f"in namespace {objects.namespace}"
+            found.errors.append(f"VirtualService {ref.name} does not exist {where}")
+            continue
         try:
             weights = _live(obj, keys, ref, wanted)
-            change = drift(obj, {key: wanted.get(name, 0) for key, name in keys.items()}, ref.routes)
+            change = drift(obj, by_key, ref.routes)
         except RouteError as error:
-            return [], None, f"VirtualService {ref.name}: {error}", writer
-        found.append((ref, obj))
-        if live is None or live == wanted:
-            live, writer = weights, change.who if change else writer
-    return found, live, "", writer
+            found.errors.append(f"VirtualService {ref.name}: {error}")
+            continue
+        found.readable.append((ref, obj))
+        if not found.live or found.live == wanted:
+            found.live, found.writer = weights, change.who if change else found.writer
+    return found
 
 
 def _live(

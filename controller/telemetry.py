@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERDICTS = ("Harmful", "Safe", "Undecided", "NoData", "Invalid")
 ERRORS = ("store", "history", "prometheus", "conflict", "internal")
@@ -29,21 +34,31 @@ class Telemetry:
         self.verdict = Gauge(
             "penstock_verdict", "1 for the verdict in force", ["policy", "verdict"], registry=self.registry
         )
+        self._shown: dict[str, tuple[dict[str, int], str]] = {}
         for origin in ERRORS:
             self.errors.labels(origin)
         for what in ("weights", "status"):
             self.writes.labels(what)
 
-    def show(self, policy: str, weights: dict[str, int], verdict: str) -> None:
-        """Publish the state of one rollout."""
+    def show(self, policy: str, weights: Mapping[str, int], verdict: str) -> None:
+        """Publish the state of one rollout, when it is another one than before."""
+        now = (dict(weights), verdict)
+        if self._shown.get(policy) == now:
+            return
+        for variant in self._shown.get(policy, ({}, ""))[0].keys() - weights.keys():
+            self.weight.remove(policy, variant)
+        self._shown[policy] = now
         for variant, weight in weights.items():
             self.weight.labels(policy, variant).set(weight)
         for kind in VERDICTS:
             self.verdict.labels(policy, kind).set(kind == verdict)
 
-    def forget(self, policy: str, variants: list[str]) -> None:
-        """Drop the series of a rollout that is gone."""
-        for variant in variants:
+    def forget(self, policy: str) -> None:
+        """Drop the gauges of a rollout that is gone."""
+        weights, _ = self._shown.pop(policy, (None, ""))
+        if weights is None:
+            return
+        for variant in weights:
             self.weight.remove(policy, variant)
         for kind in VERDICTS:
             self.verdict.remove(policy, kind)

@@ -35,9 +35,10 @@ def short_name(host: str) -> str:
 
 def same_host(one: str, other: str, namespace: str) -> bool:
     """Tell whether two hosts named in `namespace` are the same service, however far they are written out."""
-    return _comparable(one, namespace) == _comparable(other, namespace)
+    return comparable(one, namespace) == comparable(other, namespace)
 
 
-def _comparable(host: str, namespace: str) -> str:
+def comparable(host: str, namespace: str) -> str:
+    """Return what is equal for two hosts exactly when they are the same service (`same_host`)."""
     host = host.lower().removesuffix(".")
     return full_name(f"{host}.svc" if host.count(".") == 1 else host, namespace)

@@ -23,6 +23,7 @@ TARGET = Target(
     candidate=ArmKey("ml", "ranker", "v2"),
     metrics={"errors": ERRORS},
     edges={},
+    share=SHARE,
     intended=0.05,
 )
 
@@ -147,6 +148,7 @@ def test_the_request_share_is_read_from_its_own_template():
     (interval,) = observe({ERRORS: BASE, SHARE: BASE})
     assert (interval.end, interval.intended, interval.requests) == (110, 0.05, (95, 5))
     assert observe({ERRORS: BASE})[0].requests is None
+    assert observe({SHARE: BASE}, replace(TARGET, share="ml/own"))[0].requests is None
 
 
 def test_one_reading_serves_intervals_of_different_rollouts():

@@ -1,0 +1,88 @@
+"""What the passes of the loop leave in the history, before anything else happens.
+
+Nothing is decided without a record; but a rollback never waits for bookkeeping, and neither does finishing a
+write that was decided before. What could not be recorded of a rollback is kept and recorded first later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.ports import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from controller.evidence import Collector
+    from controller.ports import History, Tick
+    from controller.record import Recorder
+    from controller.rollout import Rollout
+
+KEPT = 100
+"""The most records of rollbacks that are kept while the history is down."""
+
+
+class Journal:
+    """Records passes. Evidence in memory never stays ahead of the history: it is forgotten and read again."""
+
+    def __init__(self, history: History, collector: Collector, recorder: Recorder) -> None:
+        self._history, self._collector, self._recorder = history, collector, recorder
+        self._unrecorded: list[Tick] = []
+
+    async def record(self, rollouts: Sequence[Rollout]) -> None:
+        """Record what was seen and decided; afterwards each rollout says whether it `may_go_on`.
+
+        All that merely hold are one transaction, each other decision is one of its own.
+        """
+        news = [rollout for rollout in rollouts if rollout.tick and rollout.tick.decision is not None]
+        holds = [rollout for rollout in rollouts if rollout.tick and rollout.tick.decision is None]
+        for group in ([holds] if holds else []) + [[rollout] for rollout in news]:
+            await self._write(group)
+
+    async def catch_up(self) -> bool:
+        """Record what is still owed; False when it cannot be recorded now."""
+        try:
+            await self._write_deferred()
+        except UnavailableError as error:
+            self._recorder.failure("history", str(error))
+        return not self._unrecorded
+
+    async def _write(self, rollouts: list[Rollout]) -> None:
+        try:
+            await self._write_deferred()
+            await self._history.record(*(rollout.tick for rollout in rollouts if rollout.tick))
+        except UnavailableError as error:
+            self._recorder.failure("history", str(error))
+            for rollout in rollouts:
+                self._forget(rollout)
+        except Exception as error:
+            if len(rollouts) > 1:  # one of them cannot be written: find it, and the others go on
+                for rollout in rollouts:
+                    await self._write([rollout])
+            else:
+                self._recorder.internal(rollouts[0].key, error)
+                self._forget(rollouts[0])
+        else:
+            self._recorder.recovered("history")
+            for rollout in rollouts:
+                if rollout.dossier:
+                    rollout.dossier.intervals = []
+
+    async def _write_deferred(self) -> None:
+        while self._unrecorded:
+            try:
+                await self._history.record(self._unrecorded[0])
+            except UnavailableError:
+                raise
+            except Exception as error:  # it will never be writable
+                self._recorder.internal(self._unrecorded[0].policy, error)
+            self._unrecorded.pop(0)
+            self._recorder.recovered("history")
+
+    def _forget(self, rollout: Rollout) -> None:
+        rollout.recorded = False
+        if rollout.tick is None:
+            return
+        self._collector.drop(rollout.tick.run)
+        if rollout.decision and rollout.decision.action == "RollBack":
+            self._unrecorded = [*self._unrecorded[1 - KEPT :], rollout.tick]

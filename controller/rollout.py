@@ -1,0 +1,120 @@
+"""One rollout in one pass of the loop: what was read of it, what is known of its run, what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from controller.actions import action_of
+from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
+from controller.machine import decide
+from controller.ports import Applied, Ref, Tick
+from controller.replay import kept
+from controller.status import Run, to_rfc3339
+
+if TYPE_CHECKING:
+    from controller.dossier import Dossier
+    from controller.inventory import Entry
+    from controller.scene import Scene
+
+UNRECORDED = frozenset({"Confirm", "Refuse"})
+"""Decisions that say nothing about the run worth keeping."""
+UNDELAYED = frozenset({"RollBack", "Settle", "Confirm"})
+"""Decisions that are carried out even when they cannot be recorded."""
+
+
+@dataclass(eq=False)
+class Rollout:
+    """One rollout in one pass."""
+
+    entry: Entry
+    scene: Scene
+    dossier: Dossier | None = None
+    error: str = ""
+    """Why nothing can be measured, beside what the dossier says."""
+    case: Case | None = None
+    decision: Decision | None = None
+    tick: Tick | None = None
+    """What this pass leaves in the history; None when there is nothing new."""
+    recorded: bool = True
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.entry.policy.key
+
+    @property
+    def ref(self) -> Ref:
+        """The policy's identity in the store."""
+        meta = self.entry.policy.metadata
+        return Ref("RolloutPolicy", meta.namespace, meta.name)
+
+    @property
+    def run(self) -> Run | None:
+        """The run as it was when the pass began."""
+        return self.entry.status.run
+
+    @property
+    def asked(self) -> bool:
+        """Whether a person waits for an answer."""
+        action, last = action_of(self.entry.obj), self.entry.status.last_action
+        return action is not None and (last is None or last.nonce != action.nonce)
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the traffic now runs as the status wants it, so that what is counted can be judged."""
+        run = self.run
+        return (
+            run is not None
+            and run.applied
+            and self.scene.live == run.weights
+            and {run.control, run.candidate} <= self.scene.arms.keys()
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the decision depends on what the proxies say, and they have not been asked."""
+        return self.decision is not None and self.decision.reason == "WaitingForProxies"
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the decision may be carried out: it is recorded, or it never waits for that."""
+        return self.recorded or (self.decision is not None and self.decision.action in UNDELAYED)
+
+    def decide(self, now: float, applied: Applied = NOT_APPLIED) -> None:
+        """Take the decision for this moment."""
+        scene, dossier = self.scene, self.dossier
+        world = World(
+            revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
+            changed_by=scene.changed_by, applied=applied, behind=dossier is not None and dossier.behind,
+            metrics_error=self.error or (dossier.error if dossier else ""), action=action_of(self.entry.obj),
+        )  # fmt: skip
+        judgement = dossier.judgement if dossier else Judgement()
+        self.case = Case(self.entry.policy, self.entry.status, world, judgement, now)
+        self.decision = decide(*self.case.inputs)
+        self.tick = _tick(self, self.case, self.decision)
+
+
+def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
+    run, dossier = decision.status.run, rollout.dossier
+    news = decision.notable and decision.action not in UNRECORDED
+    if run is None or not (news or (dossier and dossier.intervals)):
+        return None
+    return Tick(
+        run=run.id, policy=rollout.key, at=case.now, cursor=dossier.cursor if dossier else 0,
+        weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
+        intervals=dossier.intervals if dossier else [], evidence=dossier.stored() if dossier else {},
+        verdict=case.judgement.numbers, decision=kept(decision, case) if news else None,
+        run_facts=_facts(rollout.entry, run),
+    )  # fmt: skip
+
+
+def _facts(entry: Entry, run: Run) -> dict[str, Any]:
+    """Return the run as a whole, as it is kept."""
+    return {
+        "number": run.number, "control": run.control, "candidate": run.candidate, "revisions": run.revisions,
+        "startedAt": to_rfc3339(run.started_at),
+        "endedAt": to_rfc3339(run.decided_at) if run.decided_at else None,
+        "outcome": run.outcome, "reason": run.reason, "message": run.message, "blame": run.blame,
+        "policy": entry.document,
+    }  # fmt: skip
