@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.judge import advance, fresh, verdict
+from analysis.judge import advance, fresh
 from analysis.kinds import kinds
 from analysis.simulate import Streams
 from controller.decision import Action, Judgement, World
-from controller.evidence import Dossier, judgement_of
+from controller.dossier import judgement_of
 from controller.machine import decide
 from controller.ports import Applied
 from controller.status import Status
@@ -212,7 +212,7 @@ class _Rollout:
         self._held = first.reason
         if not first.notable:
             return
-        judgement = judgement_of(self._dossier())
+        judgement = judgement_of(self.design, self.evidence)
         while self.open and self._carry_out(decide(self._policy, self._status, self._world, judgement, now)):
             pass
 
@@ -238,8 +238,6 @@ class _Rollout:
 
     def _briefly(self, kind: Kind) -> Judgement:
         """Return the judgement as far as it decides whether to hold."""
-        if not self.evidence.looks:
-            return Judgement()
         ends = [metric.last_data for metric in self.evidence.metrics]
         known = [end for end in ends if end is not None]
         fewest = min(int(metric.counts[:, 0].min()) for metric in self.evidence.metrics)
@@ -248,9 +246,3 @@ class _Rollout:
             enough=fewest >= self.design.min_samples,
             data_end=min(known) if len(known) == len(ends) else None,
         )
-
-    def _dossier(self) -> Dossier | None:
-        if not self.evidence.looks:
-            return None
-        found = verdict(self.design, self.evidence)
-        return Dossier("simulated", self.design, "", self.evidence, self.evidence.end or 0, found)

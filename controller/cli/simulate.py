@@ -62,7 +62,7 @@ def simulate(
     """
     from analysis.simulate import Behaviour
     from controller.cli.simulated import Simulation, data, text
-    from controller.evidence import design_of
+    from controller.dossier import design_of
     from controller.simulate import onset
     from policies.units import Duration, Percent
 
