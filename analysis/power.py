@@ -23,6 +23,10 @@ _SPREAD = 12
 """Six odds ratios and two halves share the bet."""
 HARMS = (1.5, 2.0, 3.0, 5.0)
 """Odds ratios for which times are shown."""
+_NEAR = 1e-4
+"""Odds ratios closer than this (in logarithms) are compared by the leading term."""
+_MOST = 1e9
+"""Rates and dispersions lie between 1 / this and this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,11 @@ class Traffic:
     dispersion: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.rps > 0 and 0 < self.share < 1 and 0 < self.baseline < 1 and self.dispersion >= 1):
-            raise ValueError("rps must be positive, shares between 0 and 1, dispersion at least 1")
+        rates = 1 / _MOST <= self.rps <= _MOST and 1 <= self.dispersion <= _MOST
+        if not (rates and 0 < self.share < 1 and 0 < self.baseline < 1):
+            raise ValueError(
+                f"rps must be positive and at most {_MOST:g}, shares between 0 and 1, dispersion at least 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,10 @@ def growth(traffic: Traffic, odds_ratio: float, null: float) -> float:
     """Return g, the growth of the log-evidence against `null` per second when `odds_ratio` is true."""
     rho = traffic.share
     events = odds_ratio * rho + 1 - rho
-    true, assumed = odds_ratio * rho / events, null * rho / (null * rho + 1 - rho)
-    gain = true * math.log(true / assumed) + (1 - true) * math.log((1 - true) / (1 - assumed))
+    true, apart = odds_ratio * rho / events, math.log(null / odds_ratio)
+    gain = math.log1p(true * math.expm1(apart)) - true * apart  # KL of two Bernoullis by their log-odds
+    if abs(apart) < _NEAR:  # nothing of that difference would be left
+        gain = true * (1 - true) * apart**2 / 2
     return traffic.rps * traffic.baseline * events * gain / traffic.dispersion
 
 

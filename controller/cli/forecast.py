@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from policies.model import Metric, MetricTemplate, RolloutPolicy
 
+_YEAR = 365 * 86400.0
 HEADER = ("METRIC", "WEIGHT", *(f"HARM x{harm:g}" for harm in HARMS), "SAFE")
 
 
@@ -45,4 +46,6 @@ def _row(policy: RolloutPolicy, metric: Metric, weight: int, traffic: Traffic) -
 
 
 def _words(expected: Expected) -> str:
+    if expected.shortest > _YEAR:
+        return "over a year"
     return f"{numbers.length(expected.shortest)} to {numbers.length(expected.longest)}"

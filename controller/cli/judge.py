@@ -39,6 +39,7 @@ def judge(
         str | None,
         typer.Option(
             help="Alternatives, as 1.5,2,3: all above the null for harm, or all below it for safety."
+            " Without it, those of the loop."
         ),
     ] = None,
     dispersion: Annotated[

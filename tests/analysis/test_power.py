@@ -43,7 +43,24 @@ def test_what_is_tolerated_is_never_found():
         time_to_promote(Traffic(200, 0.1, 0.01), 0.0, 0.05)
 
 
-@pytest.mark.parametrize("numbers", [(0, 0.1, 0.01, 1), (9, 1, 0.01, 1), (9, 0.1, 0, 1), (9, 0.1, 0.01, 0.5)])
+def test_the_growth_falls_with_the_square_of_a_small_margin_down_to_the_smallest():
+    traffic = Traffic(100, 0.25, 0.01)
+    for margin in (1e-3, 2e-4, 1e-4, 5e-5, 1e-7, 1e-11):
+        expected = 100 * 0.01 * 0.25 * 0.75 * margin**2 / 2
+        assert growth(traffic, 1.0, 1 + margin) == pytest.approx(expected, rel=max(2 * margin, 1e-5))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (0, 0.1, 0.01, 1),
+        (math.inf, 0.1, 0.01, 1),
+        (1e-300, 0.1, 0.01, 1),
+        (9, 1, 0.01, 1),
+        (9, 0.1, 0, 1),
+        (9, 0.1, 0.01, 0.5),
+    ],
+)
 def test_traffic_out_of_range_is_refused(numbers):
     with pytest.raises(ValueError, match="rps"):
         Traffic(*numbers)
