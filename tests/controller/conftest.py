@@ -8,9 +8,10 @@ import pytest
 
 from controller.standalone.layout import Layout
 from tests.support.processes import end_all_of
+from tests.support.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
@@ -21,3 +22,11 @@ def layout(tmp_path: Path) -> Iterator[Layout]:
     layout.create()
     yield layout
     assert end_all_of(tmp_path) == {}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A controller on simulated traffic; `start` or `open` it."""
+    rig = Rig(tmp_path)
+    yield rig
+    await rig.close()

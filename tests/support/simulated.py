@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from controller.standalone.store import LocalStore
 
 EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
+_UPPER = [float(edge) for edge in EDGES[:-1]]
 
 
 class Clock:
@@ -44,7 +45,7 @@ class Proxies:
 
 @dataclass
 class Service:
-    """How the versions of one service behave."""
+    """How the versions of one service behave, by subset, or by host where a destination has none."""
 
     name: str
     error_rates: dict[str, float]
@@ -63,7 +64,10 @@ class Mesh:
         self._scrapes: list[dict[tuple[str, str, str], int]] = []
         self.down = ""
         self.silent = False
+        self.warnings: tuple[str, ...] = ()
         self.reads: list[str] = []
+        self.spans: list[int] = []
+        """Of each read, how many instants it asked for."""
 
     async def run(self, seconds: int) -> None:
         """Let time pass."""
@@ -72,23 +76,32 @@ class Mesh:
                 await self._second(service)
             self._clock.time += 1
             self._times.append(int(self._clock.time))
-            self._scrapes.append(dict(self._counts))
+            self._scrapes.append(self._scrape())
 
     async def _second(self, service: Service) -> None:
         objects = await self._store.list("VirtualService")
         route = next(o for o in objects if o["metadata"]["name"] == service.name)["spec"]["http"][0]["route"]
-        versions = [each["destination"]["subset"] for each in route]
+        places = [(each["destination"]["host"], each["destination"].get("subset", "")) for each in route]
         weights = [each.get("weight", 0) for each in route]
-        for version in self._dice.choices(versions, weights, k=0 if self.silent else service.rps):
+        for host, subset in self._dice.choices(places, weights, k=0 if self.silent else service.rps):
+            version = subset or host
             code = "500" if self._dice.random() < service.error_rates[version] else "200"
-            self._count(service.name, version, code)
-            duration = self._dice.lognormvariate(0, 0.4) * service.median_ms[version]
-            for edge in EDGES:
-                if duration <= float(edge.replace("+Inf", "inf")):
-                    self._count(service.name, version, f"le={edge}")
+            self._count(host, version, code)
+            duration = self._dice.lognormvariate(0, 0.4) * service.median_ms.get(version, 20.0)
+            self._count(host, version, f"le={EDGES[bisect.bisect_left(_UPPER, duration)]}")
 
     def _count(self, *key: str) -> None:
         self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _scrape(self) -> dict[tuple[str, str, str], int]:
+        """Return all counters; those of buckets are cumulative."""
+        scrape = {key: value for key, value in self._counts.items() if not key[2].startswith("le=")}
+        for service, version in {key[:2] for key in scrape}:
+            total = 0
+            for edge in EDGES:
+                total += self._counts.get((service, version, f"le={edge}"), 0)
+                scrape[service, version, f"le={edge}"] = total
+        return scrape
 
     def restart(self) -> None:
         """Let the counting process start again at zero."""
@@ -97,6 +110,7 @@ class Mesh:
     async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
         """Answer as Prometheus would for the templates of the catalog."""
         self.reads.append(query)
+        self.spans.append(len(range(start, end + 1, step)))
         if self.down:
             raise UnavailableError(self.down)
         points: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
@@ -109,7 +123,8 @@ class Mesh:
                 if labels:
                     values = points.setdefault(tuple(labels.items()), {})
                     values[instant] = values.get(instant, 0) + value
-        return Reading(tuple(Series(dict(k), tuple(sorted(v.items()))) for k, v in points.items()))
+        series = tuple(Series(dict(k), tuple(sorted(v.items()))) for k, v in points.items())
+        return Reading(series, self.warnings)
 
 
 def _labels(query: str, service: str, version: str, what: str) -> dict[str, str] | None:
