@@ -23,7 +23,7 @@ from controller.ports import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from analysis.judge import Evidence, Interval
+    from analysis.judge import Design, Evidence, Interval
     from controller.observe import IndexedReading
     from controller.ports import History, Metrics
     from controller.scene import Arm
@@ -101,14 +101,7 @@ class Collector:
         known = self._dossiers.get(run.id)
         if known and known[0] is policy and known[1] is self.templates:
             return known[2]
-        try:
-            names = {metric.template for metric in policy.spec.metrics}
-            design = design_of(policy, {name: self.templates[self._key(policy, name)] for name in names})
-        except KeyError as error:
-            where = f"in namespace {policy.metadata.namespace}"
-            raise UnjudgeableError(f"there is no usable MetricTemplate {error.args[0]} {where}") from error
-        except ValueError as error:
-            raise UnjudgeableError(str(error)) from error
+        design = self._design(policy)
         if known and fingerprint(known[2].design) == fingerprint(design):
             dossier = known[2]
             dossier.design = replace(dossier.design, min_samples=design.min_samples)
@@ -116,6 +109,17 @@ class Collector:
             dossier = restored(run.id, design, await self._history.evidence(run.id))
         self._dossiers[run.id] = policy, self.templates, dossier
         return dossier
+
+    def _design(self, policy: RolloutPolicy) -> Design:
+        keys = {metric.template: self._key(policy, metric.template) for metric in policy.spec.metrics}
+        missing = ", ".join(name for name, key in keys.items() if key not in self.templates)
+        if missing:
+            where = f"in namespace {policy.metadata.namespace}"
+            raise UnjudgeableError(f"there is no usable MetricTemplate {missing} {where}")
+        try:
+            return design_of(policy, {name: self.templates[key] for name, key in keys.items()})
+        except ValueError as error:
+            raise UnjudgeableError(f"the policy cannot be judged: {error}") from error
 
     def drop(self, run: str) -> None:
         """Forget what is in memory of a run: the next time it comes from the history."""

@@ -80,12 +80,15 @@ class Mesh:
 
     async def _second(self, service: Service) -> None:
         objects = await self._store.list("VirtualService")
-        route = next(o for o in objects if o["metadata"]["name"] == service.name)["spec"]["http"][0]["route"]
+        named = {each["metadata"]["name"]: each for each in objects}
+        if service.name not in named:
+            return
+        route = named[service.name]["spec"]["http"][0]["route"]
         places = [(each["destination"]["host"], each["destination"].get("subset", "")) for each in route]
         weights = [each.get("weight", 0) for each in route]
         for host, subset in self._dice.choices(places, weights, k=0 if self.silent else service.rps):
             version = subset or host
-            code = "500" if self._dice.random() < service.error_rates[version] else "200"
+            code = "500" if self._dice.random() < service.error_rates.get(version, 1.0) else "200"
             self._count(host, version, code)
             duration = self._dice.lognormvariate(0, 0.4) * service.median_ms.get(version, 20.0)
             self._count(host, version, f"le={EDGES[bisect.bisect_left(_UPPER, duration)]}")
