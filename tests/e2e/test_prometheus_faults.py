@@ -51,10 +51,10 @@ class Stack(Standalone):
     async def stands_still(self) -> None:
         """Assert that nothing moves for some intervals, and traffic flows on."""
         run, weights = await self.run(), await self.weights()
-        await self.intervals(3)
+        await self.intervals(2)
+        await self.flowing()
         assert await self.run() == run
         assert await self.weights() == weights
-        await self.flowing()
         assert self.load.lost == {}
 
 

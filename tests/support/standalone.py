@@ -193,7 +193,7 @@ class Standalone:
 
     async def up(self) -> None:
         """Start the controller and wait until its API answers."""
-        arguments = (
+        arguments: tuple[str | Path, ...] = (
             "up", self.folder, "--api-port", str(self.api_port),
             "--publish", f"8080={self.traffic_port}", "--scrape-interval", SCRAPE_INTERVAL, *self._options,
         )  # fmt: skip
@@ -288,13 +288,7 @@ class Standalone:
         whole: dict[str, Any] = await self.get(f"/v1/runs/{(await self.run()).id}")
         return whole
 
-    @property
-    def store(self) -> LocalStore:
-        """The store, opened by this second process."""
-        assert self._store is not None, "nothing has been read yet"
-        return self._store
-
-    async def object(self, ref: Ref) -> Object:
+    async def live(self, ref: Ref) -> Object:
         """Return an object as it is live, read past the controller."""
         if self._store is None:
             self._store = await LocalStore.open(self.layout.store)
@@ -302,7 +296,7 @@ class Standalone:
 
     async def status(self) -> Status:
         """Return the rollout's status."""
-        return Status.of(await self.object(POLICY))
+        return Status.of(await self.live(POLICY))
 
     async def run(self) -> Run:
         """Return the present or last run."""
@@ -312,7 +306,7 @@ class Standalone:
 
     async def weights(self) -> list[int]:
         """Return the live weights of v1 and v2; they are whole and sum to 100, whatever else is so."""
-        route = (await self.object(ROUTE))["spec"]["http"][0]["route"]
+        route = (await self.live(ROUTE))["spec"]["http"][0]["route"]
         weights = [destination["weight"] for destination in route]
         assert all(type(weight) is int for weight in weights)
         assert sum(weights) == 100
