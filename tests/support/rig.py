@@ -83,7 +83,7 @@ class Rig:
 
     async def start(self, rates: dict[str, float], **decision: Any) -> None:
         """Start with one rollout, called `ranker`."""
-        await self.open(Service("ranker", rates))
+        await self.open(Service("ranker", dict(rates)))
         await self.put(*manifests(**decision))
 
     async def open(self, *services: Service) -> None:
