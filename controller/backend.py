@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from controller.actions import request
-from controller.ports import Ref
+from controller.ports import ConflictError, Ref
 from controller.scene import MANAGER
 from controller.status import Status
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from controller.news import News
     from controller.ports import History, Object, Store
     from controller.telemetry import Telemetry
+
+
+ATTEMPTS = 5
+"""How often an action is tried on an object that keeps changing."""
 
 
 class EventStore(Protocol):
@@ -66,11 +71,17 @@ class ControllerBackend:
     async def act(self, namespace: str, name: str, verb: Verb, actor: str) -> str:
         """Leave an action for the loop and return its nonce; ValueError when it makes no sense now."""
         ref = Ref("RolloutPolicy", namespace, name)
+        for _ in range(ATTEMPTS - 1):
+            with suppress(ConflictError):  # the loop wrote its status meanwhile
+                return await self._ask(ref, verb, actor)
+        return await self._ask(ref, verb, actor)
+
+    async def _ask(self, ref: Ref, verb: Verb, actor: str) -> str:
         obj = await self._store.get(ref)
         run = Status.of(obj).run
         if (run is not None and run.active) == (verb == "retry"):
             state = "a run is in progress" if verb == "retry" else "no run is in progress"
-            raise ValueError(f"cannot {verb} {name}: {state}")
+            raise ValueError(f"cannot {verb} {ref.name}: {state}")
         nonce, operations = request(obj, verb, actor)
         await self._store.patch(ref, operations, manager=f"{MANAGER}-api")
         return nonce

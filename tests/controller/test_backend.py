@@ -1,0 +1,74 @@
+"""What the API gets from the controller, on simulated traffic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from controller.backend import ATTEMPTS, ControllerBackend
+from controller.news import News
+from controller.ports import ConflictError
+from tests.support.rig import BAD, GOOD, Rig, ended
+
+if TYPE_CHECKING:
+    from controller.ports import Object
+
+
+def backend(rig: Rig) -> ControllerBackend:
+    return ControllerBackend(
+        store=rig.store, events=rig.store, history=rig.history, loop=rig.loop, telemetry=rig.telemetry,
+        news=News(), checks={}, findings=list,
+    )  # fmt: skip
+
+
+def contest(rig: Rig, times: int) -> None:
+    """Let so many patches meet a policy that has moved on."""
+    patch, left = rig.store.patch, [times]
+
+    async def contested(*args: Any, **kwargs: Any) -> Object:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConflictError("the policy changed meanwhile")
+        return await patch(*args, **kwargs)
+
+    rig.store.patch = contested  # type: ignore[method-assign]
+
+
+async def test_an_action_outlasts_a_policy_that_keeps_changing(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(3)
+    contest(rig, ATTEMPTS - 1)
+    nonce = await backend(rig).act("default", "ranker", "abort", "ann")
+    status = await rig.run(2)
+    assert status.last_action is not None
+    assert (status.last_action.nonce, await rig.weights()) == (nonce, [100, 0])
+
+
+async def test_an_action_does_not_try_for_ever(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(3)
+    contest(rig, ATTEMPTS)
+    with pytest.raises(ConflictError):
+        await backend(rig).act("default", "ranker", "abort", "ann")
+
+
+@pytest.mark.parametrize(("verb", "words"), [("abort", "no run is in progress"), ("retry", "a run is")])
+async def test_an_action_that_makes_no_sense_is_refused_in_words(rig: Rig, verb: Any, words: str) -> None:
+    await rig.start(BAD)
+    await rig.run(3 if verb == "retry" else 300, until=ended)
+    with pytest.raises(ValueError, match=words):
+        await backend(rig).act("default", "ranker", verb, "ann")
+
+
+async def test_a_rollout_comes_with_the_verdict_of_its_own_run(rig: Rig) -> None:
+    await rig.start(BAD)
+    status = await rig.run(300, until=ended)
+    assert status.run is not None
+    shown = await backend(rig).rollout("default", "ranker")
+    assert shown["status"]["lastVerdict"]["kind"] == "Harmful"
+    await rig.act("retry")
+    await rig.run(1)
+    shown = await backend(rig).rollout("default", "ranker")
+    assert shown["status"]["run"]["number"] == 2
+    assert "lastVerdict" not in shown["status"], "that was the verdict of the run before"
