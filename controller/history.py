@@ -93,7 +93,7 @@ _DECISIONS = sa.Table(
 )
 
 _EVIDENCE = ("cursor", "evidence")
-_LATEST = ("at", "weights", "verdict", "facts")
+_LATEST = ("at", "weights", "facts")
 _LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7465647)"}
 """How to be the only one until the transaction ends."""
 
@@ -210,10 +210,8 @@ def _record(connection: sa.Connection, ticks: Sequence[Tick]) -> None:
         return
     connection.execute(*_runs_upsert(connection, ticks))  # first: it locks the runs against a second writer
     looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
-    rows = [
-        {**look, "weights": dict(tick.weights), "verdict": dict(tick.verdict)}
-        for look, tick in zip(looks, ticks, strict=True)
-    ]
+    shown = [{"weights": dict(tick.weights), "verdict": dict(tick.verdict)} for tick in ticks]
+    rows = [look | more for look, more in zip(looks, shown, strict=True)]
     connection.execute(_insert(connection, _TICKS).on_conflict_do_nothing(), rows)
     tables = [
         {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
@@ -233,20 +231,17 @@ def _runs_upsert(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[sa.I
     new, old = insert.excluded, _RUNS.c
     update = {key: sa.case((new.cursor >= old.cursor, new[key]), else_=old[key]) for key in _EVIDENCE}
     update |= {key: sa.case((new.at >= old.at, new[key]), else_=old[key]) for key in _LATEST}
+    # an abort while the evidence cannot be read has no verdict: the last one stays
+    judged = (new.at >= old.at) & (new.verdict != {})
+    update["verdict"] = sa.case((judged, new.verdict), else_=old.verdict)
     rows = [
         {
-            "id": tick.run,
-            "policy": tick.policy,
-            "started": tick.at,
-            "cursor": tick.cursor,
-            "evidence": dict(tick.evidence),
-            "at": tick.at,
-            "weights": dict(tick.weights),
-            "verdict": dict(tick.verdict),
+            "id": tick.run, "policy": tick.policy, "started": tick.at, "at": tick.at, "cursor": tick.cursor,
+            "evidence": dict(tick.evidence), "verdict": dict(tick.verdict), "weights": dict(tick.weights),
             "facts": dict(tick.run_facts),
         }
         for tick in ticks
-    ]
+    ]  # fmt: skip
     return insert.on_conflict_do_update(index_elements=["id"], set_=update), rows
 
 
@@ -283,13 +278,9 @@ def _runs(connection: sa.Connection, policy: str | None, limit: int) -> list[Map
 
 def _summary(row: sa.Row[Any]) -> dict[str, Any]:
     return {
-        "id": row.id,
-        "policy": row.policy,
-        **row.facts,
-        "cursor": row.cursor,
-        "weights": row.weights,
-        "verdict": row.verdict,
-    }
+        "id": row.id, "policy": row.policy, **row.facts,
+        "cursor": row.cursor, "weights": row.weights, "verdict": row.verdict,
+    }  # fmt: skip
 
 
 def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import StatementError
 
 from controller.history import SqlHistory
 from controller.ports import Tick, UnavailableError
@@ -279,3 +280,25 @@ async def test_a_database_server_that_is_down_is_unavailable_and_its_password_un
     with pytest.raises(UnavailableError, match="does not answer") as caught:
         await SqlHistory.open(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/postgres")
     assert "secret" not in str(caught.value)
+
+
+async def test_looks_of_several_runs_are_one_transaction(history):
+    other = replace(LOOK, run="ml.other.1", policy="ml/other", decision=PROMOTE)
+    with pytest.raises(StatementError, match="not JSON serializable"):
+        await history.record(LOOK, replace(other, verdict={"kind": object()}))
+    assert await history.runs() == []
+    await history.record(other, LOOK)
+    await history.record(_later(LOOK), _later(other, decision=None))
+    assert await history.record() is None
+    for look in (LOOK, other):
+        whole = await history.run(look.run)
+        assert [tick["cursor"] for tick in whole["ticks"]] == [1_000, 1_010]
+        assert len(whole["intervals"]) == 1
+        assert len(whole["decisions"]) == (look is other)
+
+
+async def test_a_decision_without_a_verdict_leaves_the_last_one(history):
+    await history.record(LOOK)
+    await history.record(_later(LOOK, verdict={}, decision=PROMOTE))
+    [run] = await history.runs()
+    assert run["verdict"] == LOOK.verdict
