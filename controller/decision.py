@@ -53,6 +53,8 @@ class Judgement:
     kind: Kind = "NoData"
     sentence: str = "no requests have been counted yet"
     blame: str | None = None
+    harm: str = ""
+    """Proven harm in words; it counts also when the split is not the intended one (kind Invalid)."""
     enough: bool = False
     """Whether control and candidate have had the least number of requests."""
     data_end: float | None = None

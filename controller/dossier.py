@@ -119,10 +119,22 @@ def judgement_of(design: Design, evidence: Evidence) -> Judgement:
         kind=found.kind,
         sentence=found.sentence,
         blame=found.blame,
+        harm=_harm(found),
         enough=min(counts) >= design.min_samples,
         data_end=min((end for end in ends if end is not None), default=None) if None not in ends else None,
         numbers=found.as_dict(),
     )
+
+
+def _harm(found: RunVerdict) -> str:
+    """Return the harm that is proven, in words; empty when none is.
+
+    The comparison is made within each interval, whatever the split was, so a wrong split does not undo it,
+    and rolling back is the safe side.
+    """
+    if found.e_rollback_max < found.bound_rollback:
+        return ""
+    return next((metric.sentence for metric in found.metrics if metric.name == found.blame), found.sentence)
 
 
 def tabulate(interval: Interval) -> list[dict[str, Any]]:

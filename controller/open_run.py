@@ -53,8 +53,11 @@ def _gone(case: Case) -> Decision | None:
 
 
 def _harm(case: Case) -> Decision | None:
-    harmful = case.judgement.kind == "Harmful"
-    return case.roll_back("Harmful", case.judgement.sentence) if harmful else None
+    """Roll back for proven harm, also when something else about the evidence is wrong."""
+    judgement = case.judgement
+    if judgement.kind != "Harmful" and not judgement.harm:
+        return None
+    return case.roll_back("Harmful", judgement.harm or judgement.sentence)
 
 
 def _superseded(case: Case) -> Decision | None:

@@ -61,6 +61,13 @@ def test_proven_harm_rolls_back_in_one_decision_even_when_paused() -> None:
         assert (run.outcome, run.blame, run.message) == ("RolledBack", "errors", "Harmful it is")
 
 
+def test_a_wrong_split_does_not_protect_a_harmful_candidate() -> None:
+    mismatch = judged("Invalid", harm="errors 9% against 1%: harm is proven")
+    decision = decide(policy(), open_run(), world(), mismatch, NOW)
+    assert outcome(decision) == ("RollBack", "Harmful", {"stable": 100, "candidate": 0})
+    assert decision.message == "errors 9% against 1%: harm is proven"
+
+
 @pytest.mark.parametrize(
     "hindrance",
     [
