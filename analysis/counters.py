@@ -132,9 +132,11 @@ def histogram(
     if missing:
         words = f"no bucket le={missing[0]:g}".replace("inf", "+Inf")
         return [Count(Arm(0, (0,) * len(edges)), words)] * steps
-    order = sorted(buckets)
-    below = np.array([growth.values[list(buckets[edge])].sum(axis=0) for edge in order])
-    broken = _any_broken(growth, [row for rows in buckets.values() for row in rows])
+    order = sorted(edge for edge in buckets if buckets[edge])
+    rows = [row for edge in order for row in buckets[edge]]
+    firsts = np.cumsum([0, *(len(buckets[edge]) for edge in order[:-1])])
+    below = np.add.reduceat(growth.values[rows], firsts, axis=0)
+    broken = _any_broken(growth, rows)
     falling = [any(column) for column in (np.diff(below, axis=0) < 0).T.tolist()]
     above = (below[-1] - below[[order.index(edge) for edge in edges]]).T.tolist()
     totals = below[-1].tolist()

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from controller.evidence import Collector
 from controller.history import SqlHistory
 from controller.loop import Loop
+from controller.memory import look_for_cycles_less_often
 from controller.news import News
 from controller.ports import Applied, Object, Reading, Ref
 from controller.prometheus import reading_of
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=10)
     parser.add_argument("--profile", action="store_true", help="print where the time goes, and no table")
     options = parser.parse_args()
+    look_for_cycles_less_often()  # as `penstock up` does
     profile = cProfile.Profile() if options.profile else None
     sizes = [options.rollouts] if profile else sorted({max(1, options.rollouts // 10), options.rollouts})
     results = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict, fresh, verdict
@@ -48,10 +49,15 @@ class Dossier:
         self.evidence, self.judgement, self.intervals = state, judgement, rows
         self.cursor = max([self.cursor, *(interval.end for interval in intervals)])
 
+    @cached_property
+    def question(self) -> str:
+        """What tells designs apart whose evidence differs."""
+        return fingerprint(self.design)
+
     def stored(self) -> dict[str, Any]:
         """Return the evidence as it goes to the history."""
         return {
-            "design": fingerprint(self.design),
+            "design": self.question,
             "plannedLooks": self.design.planned_looks,
             "state": self.evidence.to_dict(),
         }

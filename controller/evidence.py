@@ -102,7 +102,7 @@ class Collector:
         if known and known[0] is policy and known[1] is self.templates:
             return known[2]
         design = self._design(policy)
-        if known and fingerprint(known[2].design) == fingerprint(design):
+        if known and known[2].question == fingerprint(design):
             dossier = known[2]
             dossier.design = replace(dossier.design, min_samples=design.min_samples)
         else:

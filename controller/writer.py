@@ -48,10 +48,9 @@ class Writer:
         obj = rollout.entry.obj
         generation = int(obj["metadata"].get("generation", 0))
         status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
-        body = status.dump()
-        if body != obj.get("status"):
+        if status != rollout.entry.status:
             version = obj["metadata"]["resourceVersion"]
-            obj = await self._store.patch_status(rollout.ref, body, resource_version=version)
+            obj = await self._store.patch_status(rollout.ref, status.dump(), resource_version=version)
             self._note(obj, "status")
         await self._recorder.decision(rollout.ref, decision)
         if decision.write is not None:

@@ -41,9 +41,10 @@ def start(
 ) -> None:
     """Run Penstock for a folder: controller, Envoy, Prometheus and API. Ctrl-C ends them all."""
     from controller.ports import UnavailableError
+    from controller.standalone.alone import AlreadyRunningError
     from controller.standalone.control import DataPlaneError
     from controller.standalone.layout import LayoutError
-    from controller.standalone.up import AlreadyRunningError, UpOptions, up
+    from controller.standalone.up import UpOptions, up
 
     options = UpOptions(
         directory, api_port, address, ports(publish or []), prometheus_url, scrape_interval, history_url

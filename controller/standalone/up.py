@@ -7,14 +7,12 @@ under the keeper, traffic flows on, and the next start adopts them and goes on w
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import signal
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from controller.api.app import create_app
 from controller.backend import ControllerBackend
@@ -22,10 +20,12 @@ from controller.clock import SystemClock
 from controller.evidence import Collector
 from controller.history import SqlHistory
 from controller.loop import Loop
+from controller.memory import look_for_cycles_less_often
 from controller.news import News
 from controller.ports import UnavailableError
 from controller.prometheus import PrometheusMetrics
 from controller.record import Recorder
+from controller.standalone.alone import end_the_other, only_one
 from controller.standalone.control import DataPlaneError
 from controller.standalone.dataplane import EnvoyDataPlane, UntranslatableError
 from controller.standalone.envoy_server import envoy_binary, envoy_spec
@@ -71,10 +71,6 @@ class UpOptions:
     history_url: str | None = None
 
 
-class AlreadyRunningError(Exception):
-    """Another controller runs for this folder."""
-
-
 async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
     """Run until a signal comes; return the exit status.
 
@@ -83,7 +79,7 @@ async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
     """
     layout = Layout(options.directory)
     layout.create()
-    with _only_one(layout):
+    with only_one(layout):
         controller = _Controller(options, layout)
         try:
             await controller.start(announce)
@@ -91,6 +87,7 @@ async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
             # what ran before carries traffic, and goes on
             await controller.close(everything=controller.started_dataplane)
             raise
+        look_for_cycles_less_often()
         try:
             everything = await controller.until_signal() == signal.SIGINT
         except BaseException:
@@ -99,26 +96,6 @@ async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
         announce("ending everything ..." if everything else "ending; Envoy and Prometheus go on")
         await controller.close(everything=everything)
     return 0
-
-
-@contextlib.contextmanager
-def _only_one(layout: Layout) -> Any:
-    """Hold the folder's controller lock; the kernel lets go of it however the process ends."""
-    with (layout.state / "controller.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = _holder(file)
-            raise AlreadyRunningError(f"a controller already runs for {layout.root} (pid {pid})") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip() or "unknown"
 
 
 class _Controller:
@@ -269,25 +246,8 @@ class _Controller:
 async def down(directory: Path) -> bool:
     """End the controller of a folder, its Envoy and its Prometheus; False when nothing ran."""
     layout = Layout(directory)
-    pid = (read_json(layout.endpoint) or {}).get("pid")
-    ended = isinstance(pid, int) and await _end_controller(layout, pid)
+    ended = await end_the_other(layout)
     return await DataPlaneProcesses(layout).stop() or ended
-
-
-async def _end_controller(layout: Layout, pid: int) -> bool:
-    """Ask the controller to end and wait until it has let go of the folder."""
-    with (layout.state / "controller.lock").open("a+") as file:
-        for attempt in range(100):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # the lock is held, so this pid is a living controller and nobody else
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM if attempt < 90 else signal.SIGKILL)
-                await asyncio.sleep(0.1)
-            else:
-                return attempt > 0
-    return True
 
 
 async def _attempt(work: Awaitable[Any]) -> str:
