@@ -140,15 +140,16 @@ class Stack:
     async def _stop(self) -> None:
         """End the load first and Penstock (with its Envoy and Prometheus) before the model servers."""
         for process in reversed(self._processes):
-            await _end(process)
+            # Ctrl-C is what ends Penstock with its Envoy and Prometheus
+            await _end(process, signal.SIGINT if process is self._penstock else signal.SIGTERM)
         self._processes.clear()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, number: int) -> None:
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
     try:
         await asyncio.wait_for(process.wait(), 20)
     except TimeoutError:

@@ -29,12 +29,14 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
 """
 
 STARTER = """
-import asyncio, json, sys, time
+import asyncio, json, signal, sys, time
 from pathlib import Path
 from controller.standalone.child import ChildSpec
 from controller.standalone.layout import Layout
 from controller.standalone.processes import DataPlaneProcesses
 
+for number in (signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_DFL)  # a test run under nohup would pass on that they are ignored
 specs = [ChildSpec.from_json(value) for value in json.loads(sys.argv[2])]
 asyncio.run(DataPlaneProcesses(Layout(Path(sys.argv[1]))).ensure(specs))
 print("up", flush=True)
