@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from analysis.eprocess import e_value, log_sum_exp, safe_log_prior
+from analysis.margin import log_e_safe as log_e_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from analysis.design import Design, Layout
+    from analysis.design import Design, MetricDesign
     from analysis.evidence import Evidence, MetricEvidence
     from analysis.hypergeometric import Floats, Ints
     from analysis.verdict import Kind
 
     Flags = NDArray[np.bool_]
-
-_INFORMATIVE = (0.01, 0.99)
-"""As in `analysis.verdict`: an edge tells of the margin when the control's share above it lies between."""
 
 
 def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
@@ -45,7 +43,7 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
         silent &= fewest == 0
         harmful |= judged & _harm_is_proven(design, runs, position)
         if metric.margin is not None:
-            safe &= judged & (_log_e_safe(metric.layout, own, counts) >= -math.log(design.false_promote))
+            safe &= judged & (_log_e_safe(metric, own, counts) >= -math.log(design.false_promote))
     first = np.select([invalid, silent, harmful, safe], ["Invalid", "NoData", "Harmful", "Safe"], "Undecided")
     return cast("list[Kind]", first.tolist())
 
@@ -56,17 +54,12 @@ def _harm_is_proven(design: Design, runs: Sequence[Evidence], position: int) -> 
     return np.array([run.metrics[position].peak >= bound or run.blame == position for run in runs])
 
 
-def _log_e_safe(layout: Layout, own: Sequence[MetricEvidence], counts: Ints) -> Floats:
+def _log_e_safe(metric: MetricDesign, own: Sequence[MetricEvidence], counts: Ints) -> Floats:
     """Return ln of the e-value against "worse than the margin", per run; ln 0 where nothing tells of it."""
+    layout = metric.layout
     if layout.safe_null is not None:
         likelihood = np.array([each.likelihood[0] for each in own])
         gains = likelihood[:, layout.safe] - likelihood[:, layout.safe.start - 1, None]
         return log_sum_exp(gains + safe_log_prior(layout.safe_null))
-    if not layout.pairs:
-        return np.full(len(own), -math.inf)
-    per_pair = log_sum_exp(np.array([each.pairs for each in own]) + safe_log_prior(1.0))
-    near = [1 + edge for edge, _ in layout.pairs]
-    shares = counts[:, 0, near] / np.maximum(counts[:, 0, :1], 1)
-    telling = (shares >= _INFORMATIVE[0]) & (shares <= _INFORMATIVE[1])
-    smallest = np.where(telling, per_pair, math.inf).min(axis=1)
-    return np.where(telling.any(axis=1), smallest, -math.inf)
+    pairs = np.array([each.pairs for each in own])
+    return log_e_pairs(layout, counts, pairs, metric.dispersion)

@@ -15,6 +15,8 @@ import numpy as np
 
 from analysis.confidence import NODES, confidence_bounds, mantel_haenszel
 from analysis.eprocess import e_value, log_mean, log_sum_exp, safe_log_prior
+from analysis.margin import comparable, control_shares
+from analysis.margin import log_e_safe as log_e_pairs
 from analysis.words import metric_sentence, split_sentence
 
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from analysis.evidence import Evidence, MetricEvidence
 
 Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
-
-_INFORMATIVE = (0.01, 0.99)
-"""An edge tells of the margin when the control's share of requests above it lies between these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,30 +215,20 @@ def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
 def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
     """Return ln of the e-value against "worse than the margin", or None when there is nothing to tell by.
 
-    For a histogram it is the smallest over the pairs of edges that tell (intersection-union: each pair's
-    null is rejected at the full error rate, so for each of them a false claim has at most that chance).
+    For a histogram every pair of edges that tells has to pass, tails too (`analysis.margin`).
     """
     layout = metric.layout
     if layout.safe_null is not None:
         gains = own.likelihood[0, layout.safe] - own.likelihood[0, layout.safe.start - 1]
         return float(log_sum_exp(gains + safe_log_prior(layout.safe_null)))
-    telling = _telling_pairs(metric, own)
-    if not telling:
-        return None
-    return float(log_sum_exp(own.pairs[telling] + safe_log_prior(1.0)).min())
-
-
-def _telling_pairs(metric: MetricDesign, own: MetricEvidence) -> list[int]:
-    """Return the pairs whose edge splits the control's requests well enough to tell anything."""
-    total = max(int(own.counts[0, 0]), 1)
-    low, high = _INFORMATIVE
-    shares = [int(own.counts[0, 1 + near]) / total for near, _ in metric.layout.pairs]
-    return [pair for pair, share in enumerate(shares) if low <= share <= high]
+    log_e = float(log_e_pairs(layout, own.counts[None], own.pairs[None], metric.dispersion)[0])
+    return log_e if math.isfinite(log_e) else None
 
 
 def _proven_margin(metric: MetricDesign, own: MetricEvidence) -> float | None:
     """Return how much slower than the control a candidate may be that the telling edges call safe."""
-    pairs = [metric.layout.pairs[pair] for pair in _telling_pairs(metric, own)]
+    shares = control_shares(metric.layout, own.counts[None])[0] if metric.layout.pairs else np.zeros(0)
+    pairs = [metric.layout.pairs[pair] for pair in np.flatnonzero(comparable(shares))]
     return max((metric.edges[far] / metric.edges[near] - 1 for near, far in pairs), default=None)
 
 
