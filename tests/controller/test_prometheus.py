@@ -18,10 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from controller.ports import UnavailableError
 from controller.prometheus import PrometheusMetrics
 from tests.support.fake_prometheus import fake_prometheus, matrix
+from tests.support.web_server import web_server
 
 ERRORS = ({"destination_version": "v2"}, [(100, "1"), (110, "3")])
 RANGE = {"start": 100, "end": 110, "step": 10}
@@ -211,16 +213,11 @@ class Exporter:
         self.counters: dict[str, int] = {}
         self._scraped = asyncio.Event()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        lines = "".join(f'requests_total{{version="{v}"}} {n}\n' for v, n in self.counters.items())
-        writer.write(
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(lines)}\r\n"
-            f"Connection: close\r\n\r\n{lines}".encode()
-        )
-        await writer.drain()
-        writer.close()
+    async def serve(self, _request: web.Request) -> web.Response:
         self._scraped.set()
+        return web.Response(
+            text="".join(f'requests_total{{version="{v}"}} {n}\n' for v, n in self.counters.items())
+        )
 
     async def set(self, **counters: int) -> int:
         """Set the counters; return a whole second by which Prometheus has surely scraped them."""
@@ -269,9 +266,8 @@ async def until_ready(metrics: PrometheusMetrics) -> None:
 
 @pytest.mark.real
 async def test_a_real_prometheus_gives_exact_counters_over_a_reset_and_its_own_restart(tmp_path):
-    exporter = Exporter()
-    server = await asyncio.start_server(exporter.serve, "127.0.0.1", 0)
-    target, port = server.sockets[0].getsockname()[1], free_port()
+    exporter, app, port = Exporter(), web.Application(), free_port()
+    app.router.add_get("/metrics", exporter.serve)
     query = "sum by (version, instance) (requests_total)"
 
     async def at(metrics: PrometheusMetrics, instant: int) -> dict[str, float]:
@@ -280,7 +276,7 @@ async def test_a_real_prometheus_gives_exact_counters_over_a_reset_and_its_own_r
         assert {series.labels["instance"] for series in reading.series} <= {f"127.0.0.1:{target}"}
         return {series.labels["version"]: dict(series.points)[instant] for series in reading.series}
 
-    async with server:
+    async with web_server(app) as target:
         async with running_prometheus(tmp_path, port, target) as metrics:
             first = await exporter.set(v1=1_000_000)
             assert await at(metrics, first) == {"v1": 1_000_000}

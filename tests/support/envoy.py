@@ -20,6 +20,7 @@ from controller.standalone.xds import XdsFiles
 from istio.envoy.bootstrap import bootstrap
 from istio.envoy.translate import Options, translate
 from policies.findings import errors
+from tests.support.web_server import web_server
 
 BINARY = envoy_binary()
 PATIENCE_S = 20
@@ -52,12 +53,7 @@ async def serving(*names):
         for service in services:
             application = web.Application()
             application.router.add_route("*", "/{path:.*}", service.answer)
-            runner = web.AppRunner(application, shutdown_timeout=0.1)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            service.port = runner.addresses[0][1]
+            service.port = await stack.enter_async_context(web_server(application, shutdown=0.1))
         yield services
 
 

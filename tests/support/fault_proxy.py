@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from controller.standalone.listening import pick_port
+from tests.support.web_server import web_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,26 +26,25 @@ class FaultProxy:
         self.target = ""
         self.fault = ""
         self._session = session
-        self._runner: web.AppRunner | None = None
+        self._server = contextlib.AsyncExitStack()
+        self._is_open = False
         self._closed = asyncio.Event()
 
     async def open(self) -> None:
         """Listen from now on."""
-        if self._runner is not None:
+        if self._is_open:
             return
         self._closed.clear()
         app = web.Application()
         app.router.add_get("/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await self._server.enter_async_context(web_server(app, port=self.port))
+        self._is_open = True
 
     async def close(self) -> None:
         """Refuse connections from now on."""
         self._closed.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        self._is_open = False
+        await self._server.aclose()
 
     async def _answer(self, request: web.Request) -> web.Response:
         async with self._session.get(self.target + request.path_qs) as answer:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
+from tests.support.web_server import web_server
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -46,14 +48,8 @@ async def serving(upstream: Upstream) -> AsyncIterator[Upstream]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", upstream.answer)
     # longer than any test: a connection that ends while Envoy sends would be a lost request of our own making
-    runner = web.AppRunner(app, shutdown_timeout=0.1, keepalive_timeout=3600, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        upstream.port = runner.addresses[0][1]
+    async with web_server(app, shutdown=0.1, keep_alive=3600) as upstream.port:
         yield upstream
-    finally:
-        await runner.cleanup()
 
 
 class Load:
