@@ -1,18 +1,19 @@
 """Rollouts of one policy on made-up traffic, decided by the code that decides on real traffic.
 
-Traffic comes from `analysis.simulate`; `analysis.judge` takes it in, `controller.machine` decides, and every
-write is in force at once. As in the loop, a look comes a second after an interval has ended, and an interval
-counts when it lies wholly after the weights were confirmed. Who has to approve a step does so at once. A run
-that is open when its deadline has passed counts as held.
+Traffic comes from `analysis.simulate` (or, for `penstock replay`, from what really happened to the control);
+`analysis.judge` takes it in, `controller.machine` decides, and every write is in force at once. As in the
+loop, a look comes a second after an interval has ended, and an interval counts when it lies wholly after the
+weights were confirmed. Who has to approve a step does so at once. A run that is open when its deadline has
+passed counts as held.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from analysis.design import Design, Interval
+    from analysis.hypergeometric import Floats
     from analysis.simulate import Behaviour
     from analysis.verdict import Kind
     from controller.decision import Decision
@@ -41,7 +43,17 @@ SETTLE = 1.0
 """Seconds from the end of an interval to the look at it."""
 
 Outcome = Literal["promoted", "rolledBack", "held"]
-_OUTCOMES: Mapping[str | None, Outcome] = {"Promoted": "promoted", "RolledBack": "rolledBack"}
+OUTCOMES: tuple[Outcome, ...] = ("promoted", "rolledBack", "held")
+_ENDED: Mapping[str | None, Outcome] = {"Promoted": "promoted", "RolledBack": "rolledBack"}
+QUANTILES = (10, 25, 50, 75, 90)
+"""Per cent of the runs; for the distribution of times."""
+
+
+class Traffic(Protocol):
+    """What several runs see, interval by interval."""
+
+    def draw(self, share: Floats, seconds: float, end: int) -> list[Interval]:
+        """Return the next interval of every run; `share`: (runs,), the candidate's share of requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +111,57 @@ class Result:
         middle = median(math.inf if e.seconds is None else e.seconds for e in self.endings)
         return middle if math.isfinite(middle) else None
 
+    def times(self, outcome: Outcome) -> list[float]:
+        """Return the seconds that the runs with this outcome took, in order."""
+        return sorted(e.seconds for e in self.endings if e.outcome == outcome and e.seconds is not None)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        outcomes: tuple[Outcome, ...] = ("promoted", "rolledBack", "held")
-        shares = {outcome: self.share(outcome) for outcome in outcomes}
         return {
             "effect": self.effect,
             "runs": len(self.endings),
-            **{
-                outcome: {
-                    "count": found.count,
-                    "share": found.share,
-                    "error": found.error,
-                    "medianSeconds": found.median,
-                    "reasons": dict(Counter(e.reason for e in self.endings if e.outcome == outcome)),
-                }
-                for outcome, found in shares.items()
-            },
+            **{outcome: self._outcome(outcome) for outcome in OUTCOMES},
             "medianSeconds": self.median,
         }
+
+    def _outcome(self, outcome: Outcome) -> dict[str, Any]:
+        found = self.share(outcome)
+        return {
+            "count": found.count,
+            "share": found.share,
+            "error": found.error,
+            "medianSeconds": found.median,
+            "reasons": dict(Counter(e.reason for e in self.endings if e.outcome == outcome)),
+            **_distribution(self.times(outcome)),
+        }
+
+
+def _distribution(times: Sequence[float]) -> dict[str, Any]:
+    """Return how sorted times lie, as JSON values; nothing of none."""
+    if not times:
+        return {}
+    return {
+        "medianError": median_error(times),
+        "quantiles": {str(part): quantile(times, part) for part in QUANTILES},
+        "times": [[seconds, count] for seconds, count in Counter(times).items()],
+    }
+
+
+def quantile(times: Sequence[float], part: float) -> float:
+    """Return the time within which `part` per cent of sorted times lie: one of them, as looks have a grid."""
+    return times[min(len(times) - 1, max(0, math.ceil(part / 100 * len(times)) - 1))]
+
+
+def median_error(times: Sequence[float]) -> float | None:
+    """Return the Monte Carlo error (one standard error) of the median of sorted times; None for less than 2.
+
+    Half the distance of the order statistics one binomial standard error from the middle.
+    """
+    if len(times) < 2:
+        return None
+    middle, apart = (len(times) - 1) / 2, math.sqrt(len(times)) / 2
+    low, high = max(0, math.floor(middle - apart)), min(len(times) - 1, math.ceil(middle + apart))
+    return (times[high] - times[low]) / 2
 
 
 def onset(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> float:
@@ -146,18 +190,34 @@ def simulate(
     """
     # each effect has a seed of its own, so that its result does not depend on which others are asked for
     streams = Streams(design, behaviour, runs, (seed, round(behaviour.effect * 1e6)))
+    endings = follow(policy, [design] * runs, streams, most=looks(policy), looked=looked)
+    return Result(behaviour.effect, endings)
+
+
+def follow(
+    policy: RolloutPolicy,
+    designs: Sequence[Design],
+    traffic: Traffic,
+    *,
+    most: int,
+    looked: Callable[[], None] = lambda: None,
+) -> tuple[Ending, ...]:
+    """Return how every run ends on some traffic, after at most `most` looks.
+
+    A run has a design of its own, since a dispersion may have been measured before it.
+    """
     seconds = int(policy.spec.decision.interval.seconds)
     start = START // seconds * seconds
-    rollouts = [_Rollout(policy, design) for _ in range(runs)]
+    rollouts = [_Rollout(policy, design) for design in designs]
     for rollout in rollouts:
         rollout.look("NoData", start)
-    for end in range(start + seconds, start + (looks(policy) + 1) * seconds, seconds):
+    for end in range(start + seconds, start + (most + 1) * seconds, seconds):
         shares = np.array([rollout.share for rollout in rollouts])
-        _look(rollouts, streams.draw(shares, seconds, end), end - seconds)
+        _look(rollouts, traffic.draw(shares, seconds, end), end - seconds)
         looked()
         if not any(rollout.open for rollout in rollouts):
             break
-    return Result(behaviour.effect, tuple(rollout.ending(start) for rollout in rollouts))
+    return tuple(rollout.ending(start) for rollout in rollouts)
 
 
 def _look(rollouts: Sequence[_Rollout], intervals: Sequence[Interval], began: int) -> None:
@@ -166,10 +226,14 @@ def _look(rollouts: Sequence[_Rollout], intervals: Sequence[Interval], began: in
     states = advance([(rollout.design, rollout.evidence, [interval]) for rollout, interval in owed])
     for (rollout, _), evidence in zip(owed, states, strict=True):
         rollout.evidence = evidence
-    still = [rollout for rollout in rollouts if rollout.open]
-    found = kinds(rollouts[0].design, [rollout.evidence for rollout in still])
-    for rollout, kind in zip(still, found, strict=True):
-        rollout.look(kind, intervals[0].end + SETTLE)
+    still: dict[Design, list[_Rollout]] = defaultdict(list)
+    for rollout in rollouts:
+        if rollout.open:
+            still[rollout.design].append(rollout)
+    for design, alike in still.items():
+        found = kinds(design, [rollout.evidence for rollout in alike])
+        for rollout, kind in zip(alike, found, strict=True):
+            rollout.look(kind, intervals[0].end + SETTLE)
 
 
 class _Rollout:
@@ -226,7 +290,7 @@ class _Rollout:
     def ending(self, start: float) -> Ending:
         """Return how the run ended."""
         run = self._status.run
-        outcome = _OUTCOMES.get(run.outcome if run else None, "held")
+        outcome = _ENDED.get(run.outcome if run else None, "held")
         if run is None or outcome == "held":
             return Ending("held", self._held, None)
         return Ending(outcome, run.reason, None if run.decided_at is None else run.decided_at - start)
