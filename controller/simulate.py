@@ -21,6 +21,7 @@ from analysis.judge import advance, fresh
 from analysis.kinds import kinds
 from analysis.simulate import Streams
 from controller.decision import Action, Judgement, World
+from controller.distribution import distribution
 from controller.dossier import judgement_of
 from controller.machine import decide
 from controller.ports import Applied
@@ -45,8 +46,6 @@ SETTLE = 1.0
 Outcome = Literal["promoted", "rolledBack", "held"]
 OUTCOMES: tuple[Outcome, ...] = ("promoted", "rolledBack", "held")
 _ENDED: Mapping[str | None, Outcome] = {"Promoted": "promoted", "RolledBack": "rolledBack"}
-QUANTILES = (10, 25, 50, 75, 90)
-"""Per cent of the runs; for the distribution of times."""
 
 
 class Traffic(Protocol):
@@ -132,36 +131,8 @@ class Result:
             "error": found.error,
             "medianSeconds": found.median,
             "reasons": dict(Counter(e.reason for e in self.endings if e.outcome == outcome)),
-            **_distribution(self.times(outcome)),
+            **distribution(self.times(outcome)),
         }
-
-
-def _distribution(times: Sequence[float]) -> dict[str, Any]:
-    """Return how sorted times lie, as JSON values; nothing of none."""
-    if not times:
-        return {}
-    return {
-        "medianError": median_error(times),
-        "quantiles": {str(part): quantile(times, part) for part in QUANTILES},
-        "times": [[seconds, count] for seconds, count in Counter(times).items()],
-    }
-
-
-def quantile(times: Sequence[float], part: float) -> float:
-    """Return the time within which `part` per cent of sorted times lie: one of them, as looks have a grid."""
-    return times[min(len(times) - 1, max(0, math.ceil(part / 100 * len(times)) - 1))]
-
-
-def median_error(times: Sequence[float]) -> float | None:
-    """Return the Monte Carlo error (one standard error) of the median of sorted times; None for less than 2.
-
-    Half the distance of the order statistics one binomial standard error from the middle.
-    """
-    if len(times) < 2:
-        return None
-    middle, apart = (len(times) - 1) / 2, math.sqrt(len(times)) / 2
-    low, high = max(0, math.floor(middle - apart)), min(len(times) - 1, math.ceil(middle + apart))
-    return (times[high] - times[low]) / 2
 
 
 def onset(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> float:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from controller.cli.line import one_line
+from controller.cli.one_policy import load
 from controller.cli.options import fail
-from controller.cli.sources import manifests, name, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +19,14 @@ if TYPE_CHECKING:
     from analysis.design import Design
     from analysis.simulate import Behaviour, Harm, Scenario
     from controller.simulate import Result
-    from policies.model import MetricTemplate, RolloutPolicy
+    from policies.model import RolloutPolicy
     from policies.units import Quantity
 
 Q = TypeVar("Q", bound="Quantity")
+
+Picture = Annotated[
+    Path | None, typer.Option(metavar="FILE.svg", help="Also draw shares and times into this file.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,26 +50,40 @@ def simulate(
         typer.Option(help="Worse in what: odds of errors, all times, or some requests a second longer."),
     ] = None,
     scenario: Annotated[
-        Literal["iid", "bursts", "podnoise", "seasonal", "incident", "late"],
+        Literal[
+            "iid", "bursts", "betabinomial", "podnoise", "seasonal", "incident", "seasonal+incident",
+            "late", "ramp",
+        ],
         typer.Option(help="What else happens."),
     ] = "iid",
+    onset: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="When incident and late harm begin, and a ramp is complete."),
+    ] = None,
+    phi: Annotated[float, typer.Option(help="Dispersion of betabinomial errors.")] = 4.0,
+    noise: Annotated[float, typer.Option(help="podnoise: standard deviation of the log error rate.")] = 0.3,
+    correlation: Annotated[float, typer.Option(help="podnoise: what is left of it after 10 s.")] = 0.8,
+    pods: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Pods of the control and of the candidate.")
+    ] = "1",
     runs: Annotated[int, typer.Option(min=2, max=100_000, help="Runs for each effect.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 1,
+    picture: Picture = None,
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
     ] = "text",
-) -> None:
+) -> None:  # fmt: skip
     """Try a policy on made-up traffic: how often and how fast it rolls back and promotes.
 
     Every decision is taken by the code that decides on real traffic.
     """
     from analysis.simulate import Behaviour
-    from controller.cli.simulated import Simulation, data, text
+    from controller.cli.simulated import Simulation, data, margin_effect, text
     from controller.dossier import design_of
-    from controller.simulate import onset
+    from controller.simulate import onset as middle
     from policies.units import Duration, Percent
 
-    policy, templates = _load(file)
+    policy, templates, _ = load(file, "a simulation")
     design = design_of(policy, templates)
     try:
         behaviour = Behaviour(
@@ -76,13 +93,23 @@ def simulate(
             sigma=latency_sigma,
             harm=_harm(design, harm, scenario),
             scenario=scenario,
-            onset=onset(policy, templates),
+            onset=_quantity(Duration, onset, "--onset").seconds if onset else middle(policy, templates),
+            noise=noise,
+            correlation=correlation,
+            phi=phi,
+            pods=_pods(pods),
         )
-        chosen = [replace(behaviour, effect=effect) for effect in _factors(effects)]
-        results = _run(policy, design, chosen, runs, seed)
+        factors, margin = _factors(effects), margin_effect(design, behaviour.harm)
+        tried = sorted({*factors, *([margin] if margin else [])})
+        results = _run(policy, design, [replace(behaviour, effect=effect) for effect in tried], runs, seed)
     except ValueError as error:
         fail(str(error), 2)
-    found = Simulation(policy, design, behaviour, runs, seed, tuple(results))
+    by_effect = dict(zip(tried, results, strict=True))
+    asked = tuple(by_effect[effect] for effect in factors)
+    at_margin = by_effect[margin] if margin else None
+    found = Simulation(policy, design, behaviour, runs, seed, asked, at_margin)
+    if picture:
+        draw(picture, f"{policy.key}: {runs} simulated runs for each candidate", results)
     if output == "json":
         from controller.cli.show import emit
 
@@ -91,24 +118,14 @@ def simulate(
         typer.echo(text(found))
 
 
-def _load(file: Path) -> tuple[RolloutPolicy, dict[str, MetricTemplate]]:
-    """Return the one policy of a file or folder and its templates; ends the command when there is none."""
-    from policies.findings import errors
-    from policies.parse import parse
-    from policies.rules import check_all, template_for
+def draw(file: Path, title: str, results: Sequence[Result]) -> None:
+    """Write the picture; ends the command when it cannot be written."""
+    from controller.cli.picture import picture
 
-    parsed = parse([(name(each), read(each)) for each in manifests([file])])
-    wrong = errors([*parsed.findings, *check_all(parsed.policies, parsed.templates)])
-    for finding in wrong:
-        typer.echo(one_line(str(finding)), err=True)
-    if wrong:
-        raise typer.Exit(1)
-    if len(parsed.policies) != 1:
-        fail(f"a simulation takes one RolloutPolicy; {name(file)} has {len(parsed.policies)}", 2)
-    policy, own = parsed.policies[0].value, [loaded.value for loaded in parsed.templates]
-    used = {metric.template for metric in policy.spec.metrics}
-    found = {each: template_for(policy.metadata.namespace, each, own) for each in used}
-    return policy, {each: template for each, template in found.items() if template is not None}
+    try:
+        file.write_text(picture(title, results), encoding="utf-8")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
 
 
 def _quantity(kind: type[Q], text: str, option: str) -> Q:
@@ -117,6 +134,18 @@ def _quantity(kind: type[Q], text: str, option: str) -> Q:
         return kind.parse(text)
     except ValueError as error:
         raise ValueError(f"{option} {error}, not {text}") from None
+
+
+def _pods(text: str) -> tuple[int, int]:
+    """Return the pods of control and candidate; one number is for both. ValueError when it is none."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+        control, candidate = numbers * 2 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise ValueError(
+            f"--pods must be one or two whole numbers with a comma between, not {text}"
+        ) from None
+    return control, candidate
 
 
 def _factors(text: str) -> list[float]:
@@ -131,7 +160,7 @@ def _harm(design: Design, wanted: Harm | None, scenario: Scenario) -> Harm:
     """Return what effects make worse. ValueError when no metric of the policy could see it."""
     kinds = {metric.kind for metric in design.metrics}
     harm = wanted or ("errors" if "proportion" in kinds else "shift")
-    if (harm == "errors" or scenario == "bursts") and "proportion" not in kinds:
+    if (harm == "errors" or scenario in {"bursts", "betabinomial"}) and "proportion" not in kinds:
         raise ValueError("the policy judges no errors, so harm in errors and bursts would change nothing")
     if harm != "errors" and "histogram" not in kinds:
         raise ValueError(f"the policy judges no times, so --harm {harm} would change nothing")

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis import simulate as traffic
 from analysis.simulate import clustering
 from controller import numbers
+from controller.cli.outcomes import HEADER, row, share_words
 from controller.cli.render import table
 from controller.simulate import looks
 
 if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
-    from analysis.simulate import Behaviour
+    from analysis.simulate import Behaviour, Harm
     from controller.simulate import Result, Share
     from policies.model import RolloutPolicy
 
-HEADER = ("CANDIDATE", "ROLLED BACK", "PROMOTED", "HELD", "TO ROLLBACK", "TO PROMOTION")
-_LATE = {"late": " What it did before the harm counts too: hold the last step longer."}
+_EARLIER = " What it did before the harm counts too: hold the last step longer."
+_LATE = {"late": _EARLIER, "ramp": _EARLIER}
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A policy, what was simulated, and what came of it: one result per effect, 1 among them."""
+    """A policy, what was simulated, and what came of it: one result per effect, 1 among them.
+
+    `at_margin` is the result of candidates exactly at the margin; None when no metric they harm has one.
+    """
 
     policy: RolloutPolicy
     design: Design
@@ -33,6 +37,7 @@ class Simulation:
     runs: int
     seed: int
     results: tuple[Result, ...]
+    at_margin: Result | None = None
 
     @property
     def false_rollback(self) -> Share:
@@ -43,25 +48,44 @@ class Simulation:
     @property
     def beyond_margin(self) -> list[Result]:
         """The results whose effect is at least the margin of a metric that it makes worse."""
-        kind = {"errors": "proportion", "shift": "histogram"}.get(self.behaviour.harm)
-        margins = [m.margin for m in self.design.metrics if m.kind == kind and m.margin is not None]
-        return [result for result in self.results if margins and result.effect >= 1 + min(margins)]
+        least = margin_effect(self.design, self.behaviour.harm)
+        own = [self.at_margin] if self.at_margin else []
+        others = [each for each in self.results if not own or each.effect != own[0].effect]
+        return [each for each in (*own, *others) if least is not None and each.effect >= least]
+
+
+def margin_effect(design: Design, harm: Harm) -> float | None:
+    """Return the effect that is exactly the smallest margin of the metrics made worse by this harm."""
+    kind = {"errors": "proportion", "shift": "histogram"}.get(harm)
+    margins = [
+        metric.margin for metric in design.metrics if metric.kind == kind and metric.margin is not None
+    ]
+    return round(1 + min(margins), 6) if margins else None
 
 
 def text(found: Simulation) -> str:
     """Return the simulation for people: what was assumed, a table, and whether the error rates hold."""
-    seen = f"{_share(found.false_rollback)} of identical candidates were rolled back for harm"
+    seen = f"{share_words(found.false_rollback)} of identical candidates were rolled back for harm"
     lines = [
         f"{found.policy.key}: {found.runs} simulated runs for each candidate, seed {found.seed}",
         "",
         *assumptions(found),
         "",
-        *table(HEADER, [_row(result) for result in found.results]),
+        *table(HEADER, [row(result) for result in found.results]),
         "",
+        *_at_margin(found),
         f"{seen}; the policy asks for at most {numbers.percent(found.design.false_rollback)}.",
         *(f"WARNING: {words}" for words in warnings(found)),
     ]
     return "\n".join(lines)
+
+
+def _at_margin(found: Simulation) -> list[str]:
+    if found.at_margin is None:
+        return []
+    share, asked = found.at_margin.share("promoted", "Safe"), numbers.percent(found.design.false_promote)
+    words = f"{share_words(share)} of candidates exactly at the margin (x{found.at_margin.effect:g})"
+    return [f"{words} were promoted as safe; the policy asks for at most {asked}."]
 
 
 def data(found: Simulation) -> dict[str, Any]:
@@ -73,6 +97,7 @@ def data(found: Simulation) -> dict[str, Any]:
         "seed": found.seed,
         "scenario": behaviour.scenario,
         "harm": behaviour.harm,
+        "traffic": asdict(behaviour),
         "assumptions": assumptions(found),
         "results": [result.as_dict() for result in found.results],
         "falseRollback": {
@@ -81,7 +106,21 @@ def data(found: Simulation) -> dict[str, Any]:
             "error": share.error,
             "exceeded": share.exceeds(found.design.false_rollback),
         },
+        "falsePromotion": _false_promotion(found),
         "warnings": warnings(found),
+    }
+
+
+def _false_promotion(found: Simulation) -> dict[str, Any] | None:
+    if found.at_margin is None:
+        return None
+    share, asked = found.at_margin.share("promoted", "Safe"), found.design.false_promote
+    return {
+        "effect": found.at_margin.effect,
+        "asked": asked,
+        "share": share.share,
+        "error": share.error,
+        "exceeded": share.exceeds(asked),
     }
 
 
@@ -89,6 +128,9 @@ def assumptions(found: Simulation) -> list[str]:
     """Return what was simulated, in sentences."""
     kinds, behaviour = {metric.kind for metric in found.design.metrics}, found.behaviour
     sentences = [f"Traffic: {behaviour.rps:g} requests per second in all."]
+    if behaviour.pods != (1, 1):
+        control, candidate = behaviour.pods
+        sentences.append(f"Pods: {control} of the control, {candidate} of the candidate.")
     if "proportion" in kinds:
         sentences.append(f"Errors: {numbers.percent(behaviour.baseline)} of the control's requests.")
     if "histogram" in kinds:
@@ -106,21 +148,35 @@ def assumptions(found: Simulation) -> list[str]:
 
 def warnings(found: Simulation) -> list[str]:
     """Return where error rates are above what the policy asks for, by more than two Monte Carlo errors."""
-    rule, late = found.policy.spec.decision, _LATE.get(found.behaviour.scenario, "")
-    words = []
+    words, told = [], None
     if found.false_rollback.exceeds(found.design.false_rollback):
+        rule = found.policy.spec.decision
+        also = ""
+        if found.at_margin and _is_promoted_too_often(found, found.at_margin):
+            told = found.at_margin.effect
+            also = f", and those at the margin promoted more often than falsePromote: {rule.false_promote}"
         words.append(
             f"identical candidates are rolled back more often than falseRollback: {rule.false_rollback} "
-            f"allows. {_remedy(found)}"
+            f"allows{also}. {_remedy(found)}"
         )
-    for result in found.beyond_margin:
-        share = result.share("promoted", "Safe")
-        if share.exceeds(found.design.false_promote):
-            words.append(
-                f"{_share(share)} of the candidates with x{result.effect:g}, which is not within the margin, "
-                f"were promoted; falsePromote is {rule.false_promote}.{late}"
-            )
+    words += [
+        _beyond(found, result)
+        for result in found.beyond_margin
+        if result.effect != told and _is_promoted_too_often(found, result)
+    ]
     return words
+
+
+def _is_promoted_too_often(found: Simulation, result: Result) -> bool:
+    return result.share("promoted", "Safe").exceeds(found.design.false_promote)
+
+
+def _beyond(found: Simulation, result: Result) -> str:
+    share, asked = result.share("promoted", "Safe"), found.policy.spec.decision.false_promote
+    return (
+        f"{share_words(share)} of the candidates with x{result.effect:g}, which is not within the margin, "
+        f"were promoted; falsePromote is {asked}.{_LATE.get(found.behaviour.scenario, '')}"
+    )
 
 
 def _remedy(found: Simulation) -> str:
@@ -148,32 +204,29 @@ def _needed(found: Simulation) -> list[tuple[MetricDesign, int]]:
     ]
 
 
-def _row(result: Result) -> list[str]:
-    rolled_back, promoted, held = (result.share(o) for o in ("rolledBack", "promoted", "held"))
-    return [
-        "identical" if result.effect == 1 else f"x{result.effect:g}",
-        *(_share(share) for share in (rolled_back, promoted, held)),
-        *(numbers.length(share.median) for share in (rolled_back, promoted)),
-    ]
-
-
-def _share(share: Share) -> str:
-    return f"{100 * share.share:.1f}% ±{100 * share.error:.1f}%"
-
-
 def _scenario(behaviour: Behaviour) -> str:
     after, period, length = map(numbers.length, (behaviour.onset, traffic.PERIOD, traffic.INCIDENT_SECONDS))
+    season = f"both error rates swing by {100 * traffic.SWING:g}% with a period of {period}"
+    incident = f"{after} in, both error rates are {traffic.INCIDENT:g} times as high for {length}"
     return {
         "iid": "requests are independent of each other",
         "bursts": f"errors come in clusters of geometric size, {traffic.CLUSTER} on average",
-        "podnoise": (
-            f"each version's error rate wanders by itself (log-normal AR(1), sd {traffic.NOISE:g}, "
-            f"correlation {traffic.CORRELATION:g} over {traffic.CORRELATION_SECONDS:g} s)"
-        ),
-        "seasonal": f"both error rates swing by {100 * traffic.SWING:g}% with a period of {period}",
-        "incident": f"{after} in, both error rates are {traffic.INCIDENT:g} times as high for {length}",
+        "betabinomial": f"errors of an interval vary {behaviour.phi:g} times as much as independent ones",
+        "podnoise": _noise(behaviour),
+        "seasonal": season,
+        "incident": incident,
+        "seasonal+incident": f"{season}; {incident}",
         "late": f"the candidate is as good as the control for {after}, and worse from then on",
+        "ramp": f"the candidate gets worse evenly and has the whole effect after {after}",
     }[behaviour.scenario]
+
+
+def _noise(behaviour: Behaviour) -> str:
+    pods = "version's" if behaviour.pods == (1, 1) else "pod's"
+    return (
+        f"each {pods} error rate wanders by itself (log-normal AR(1), sd {behaviour.noise:g}, "
+        f"correlation {behaviour.correlation:g} over {traffic.CORRELATION_SECONDS:g} s)"
+    )
 
 
 def _effect(behaviour: Behaviour) -> str:

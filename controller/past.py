@@ -1,0 +1,181 @@
+"""The control's past: what Prometheus still has of it, series by series, as the arrays that a replay needs.
+
+Read by the policy's own templates, part by part, so that no answer grows with the past. A series
+is all that one process counted (the template's label `instance`). The rules of counting are those of the
+loop (`controller.observe`); what cannot be read or counted is left out, and said.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from controller.observe import ArmKey, Target, index_readings, intervals_for
+from controller.scene import Objects, read_scene
+from istio.names import full_name, short_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from analysis.design import Design, Interval, MetricDesign
+    from analysis.hypergeometric import Ints
+    from controller.observe import IndexedReading
+    from controller.ports import Metrics, Object
+    from policies.model import MetricTemplate, RolloutPolicy
+
+PART = 180
+"""Intervals read with one query."""
+
+
+class MetricPast(NamedTuple):
+    """One metric: requests (intervals, series), and events among them (intervals, series, lanes).
+
+    `known`, (intervals,), tells whether anything is known of an interval.
+    """
+
+    totals: Ints
+    events: Ints
+    known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What happened from `start` (unix seconds) on, in intervals of `step` seconds; `missing` in words."""
+
+    arm: ArmKey
+    start: int
+    step: int
+    series: tuple[str, ...]
+    metrics: Mapping[str, MetricPast]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals there are."""
+        return next(iter(self.metrics.values())).known.size
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is read: the control, in intervals of `step` seconds from `start` to `end`, multiples of it.
+
+    `read_by` names the template of each metric of the design.
+    """
+
+    design: Design
+    read_by: Mapping[str, MetricTemplate]
+    arm: ArmKey
+    start: int
+    end: int
+    step: int
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """Start and end of what is read with one query; both ends are read, so neighbours share one."""
+        length = PART * self.step
+        return [(at, min(at + length, self.end)) for at in range(self.start, self.end, length)]
+
+
+def control_arm(policy: RolloutPolicy, objects: Sequence[Object]) -> ArmKey:
+    """Return how the metrics name the control: by the objects, as the loop does, or by the policy alone."""
+    namespace, control = policy.metadata.namespace, policy.spec.variants[0]
+    own = [obj for obj in objects if (obj["metadata"].get("namespace") or "default") == namespace]
+    arm = read_scene(policy, Objects(namespace, own), {}).arms.get(control.name)
+    if arm:
+        return ArmKey(arm.namespace, arm.service, arm.version)
+    service = short_name(full_name(control.host or policy.spec.service.host, namespace))
+    return ArmKey(namespace, service, control.version or control.subset)
+
+
+async def read_past(metrics: Metrics, question: Question, *, done: Callable[[], None] = lambda: None) -> Past:
+    """Return the control's past; `done` is called after every part. UnavailableError, ValueError."""
+    parts = []
+    for start, end in question.parts:
+        parts.append(await _read_part(metrics, question, start, end))
+        done()
+    names = tuple(sorted({name for part in parts for name in part.series}))
+    past = {metric.name: _joined(parts, metric, names) for metric in question.design.metrics}
+    missing = [words for part in parts for words in part.missing]
+    missing += [
+        f"{name}: nothing is known of {int((~found.known).sum())} of {found.known.size} intervals"
+        for name, found in past.items()
+        if not found.known.all()
+    ]
+    return Past(question.arm, question.start, question.step, names, past, tuple(dict.fromkeys(missing)))
+
+
+class _Part(NamedTuple):
+    """What one part has: series -> its intervals, and what is missing."""
+
+    intervals: int
+    series: Mapping[str, Sequence[Interval]]
+    missing: Sequence[str]
+
+
+async def _read_part(metrics: Metrics, question: Question, start: int, end: int) -> _Part:
+    missing: list[str] = []
+    index: dict[str, IndexedReading] = {}
+    for name, template in question.read_by.items():
+        reading = await metrics.read(template.spec.query, start=start, end=end, step=question.step)
+        if reading.warnings:  # a partial answer would look like restarts
+            missing.append(
+                f"{name}: parts are left out, since Prometheus says: {'; '.join(reading.warnings)}"
+            )
+        else:
+            index[name] = _by_series(index_readings({name: template}, {name: reading})[name], question.arm)
+    names = {series for reading in index.values() for own in reading.services.values() for series in own}
+    series = {each: _intervals(question, index, each, start, end) for each in sorted(names)}
+    missing += [
+        f"{problem} (left out)"
+        for intervals in series.values()
+        for interval in intervals
+        for problem in interval.inconsistent
+    ]
+    return _Part((end - start) // question.step, series, missing)
+
+
+def _by_series(reading: IndexedReading, arm: ArmKey) -> IndexedReading:
+    """Return the reading with the arm's series filed as if each were a version of its own."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row in reading.rows(arm):
+        rows[reading.counters[row].instance].append(row)
+    return replace(reading, services={full_name(arm.service, arm.namespace).lower(): rows})
+
+
+def _intervals(
+    question: Question, index: Mapping[str, IndexedReading], series: str, start: int, end: int
+) -> list[Interval]:
+    """Return one series' intervals: it is the control, and there is no candidate."""
+    arm = replace(question.arm, version=series)
+    target = Target(
+        control=arm,
+        candidate=ArmKey("", "", ""),
+        metrics={name: name for name in question.read_by},
+        edges={metric.name: metric.edges for metric in question.design.metrics},
+        share="",
+        intended=0.0,
+    )
+    return intervals_for(target, index, start, end, question.step)
+
+
+def _joined(parts: Sequence[_Part], metric: MetricDesign, names: Sequence[str]) -> MetricPast:
+    """Return one metric over all parts and series."""
+    intervals = sum(part.intervals for part in parts)
+    counts = np.zeros((intervals, len(names), 1 + metric.layout.lanes), dtype=np.int64)
+    known = np.zeros(intervals, dtype=np.bool_)
+    column = {name: number for number, name in enumerate(names)}
+    first = 0
+    for part in parts:
+        for name, found in part.series.items():
+            for row, interval in enumerate(found, start=first):
+                table = interval.tables[metric.name]
+                if table is not None:
+                    counts[row, column[name]] = table.control.total, *table.control.events
+                    known[row] = True
+        first += part.intervals
+    return MetricPast(counts[..., 0], counts[..., 1:], known)
