@@ -37,8 +37,8 @@ circle.held, rect.held, text.held { fill: #4b5563 }
 
 def picture(title: str, results: Sequence[Result]) -> str:
     """Return an SVG file with a row per result."""
-    latest = max((ending.seconds or 0.0 for each in results for ending in each.endings), default=0.0)
-    shares, times = Linear(0, 100, "%"), Time(latest or 1.0)
+    late = [quantile(times, 90) for each in results for o in OUTCOMES if (times := each.times(o))]
+    shares, times = Linear(0, 100, "%"), Time(max(late, default=60.0))
     first, second = _LEFT, _LEFT + _PANEL + _GAP
     bottom = _TOP + _ROW * len(results)
     width, height = second + _PANEL + _RIGHT, bottom + _BOTTOM
@@ -47,7 +47,7 @@ def picture(title: str, results: Sequence[Result]) -> str:
         tag("title", title),
         tag("style", Markup(_STYLE)),
         tag("text", title, x=14, y=24, class_="title"),
-        _legend(),
+        _legend(width - _RIGHT),
         _axis(shares, first, bottom, "share of the runs, ± two standard errors"),
         _axis(times, second, bottom, "time to the decision"),
         *(_row(each, _TOP + _ROW * at, shares, times) for at, each in enumerate(results)),
@@ -59,9 +59,9 @@ def picture(title: str, results: Sequence[Result]) -> str:
     )
 
 
-def _legend() -> Markup:
-    words = zip(OUTCOMES, (_LEFT, _LEFT + 70, _LEFT + 155), strict=True)
-    return join(*(tag("text", _WORDS[outcome], x=x, y=46, class_=outcome) for outcome, x in words))
+def _legend(right: float) -> Markup:
+    words = zip(OUTCOMES, (right - 120, right - 40, right), strict=True)
+    return join(*(tag("text", _WORDS[each], x=x, y=24, class_=each, text_anchor="end") for each, x in words))
 
 
 def _axis(scale: Scale, left: float, bottom: float, words: str) -> Markup:

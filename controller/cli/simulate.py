@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,15 +98,15 @@ def simulate(
             phi=phi,
             pods=_pods(pods),
         )
-        factors, margin = _factors(effects), margin_effect(design, behaviour.harm)
-        tried = sorted({*factors, *([margin] if margin else [])})
+        asked, margin = factors(effects, "--effects"), margin_effect(design, behaviour.harm)
+        tried = sorted({*asked, *([margin] if margin else [])})
         results = _run(policy, design, [replace(behaviour, effect=effect) for effect in tried], runs, seed)
     except ValueError as error:
         fail(str(error), 2)
     by_effect = dict(zip(tried, results, strict=True))
-    asked = tuple(by_effect[effect] for effect in factors)
+    chosen = tuple(by_effect[effect] for effect in asked)
     at_margin = by_effect[margin] if margin else None
-    found = Simulation(policy, design, behaviour, runs, seed, asked, at_margin)
+    found = Simulation(policy, design, behaviour, runs, seed, chosen, at_margin)
     if picture:
         draw(picture, f"{policy.key}: {runs} simulated runs for each candidate", results)
     if output == "json":
@@ -148,12 +147,12 @@ def _pods(text: str) -> tuple[int, int]:
     return control, candidate
 
 
-def _factors(text: str) -> list[float]:
-    """Return the effects in order, 1 among them. ValueError when one is not a number."""
+def factors(text: str, option: str) -> list[float]:
+    """Return the effects of an option in order, 1 among them. ValueError when one is not a number."""
     try:
         return sorted({1.0, *(round(float(part), 6) for part in text.split(","))})
     except (ValueError, OverflowError):
-        raise ValueError(f"--effects must be numbers with commas between, not {text}") from None
+        raise ValueError(f"{option} must be numbers with commas between, not {text}") from None
 
 
 def _harm(design: Design, wanted: Harm | None, scenario: Scenario) -> Harm:
@@ -171,20 +170,15 @@ def _run(
     policy: RolloutPolicy, design: Design, chosen: Sequence[Behaviour], runs: int, seed: int
 ) -> list[Result]:
     """Simulate every candidate, with a progress bar on stderr when that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from controller.cli.progress import progress
     from controller.simulate import looks, simulate
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+    with progress() as shown:
         results = []
         for behaviour in chosen:
-            task = progress.add_task(f"x{behaviour.effect:g}", total=looks(policy))
+            task = shown.add_task(f"x{behaviour.effect:g}", total=looks(policy))
             results.append(
-                simulate(
-                    policy, design, behaviour, runs=runs, seed=seed, looked=partial(progress.advance, task)
-                )
+                simulate(policy, design, behaviour, runs=runs, seed=seed, looked=partial(shown.advance, task))
             )
-            progress.update(task, completed=looks(policy))
+            shown.update(task, completed=looks(policy))
     return results
