@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.boundaries import log_threshold
 from analysis.eprocess import log_sum_exp
-from analysis.mixtures import log_threshold
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

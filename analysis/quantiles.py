@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import optimize
 
-from analysis.mixtures import beta_binomial, log_threshold
+from analysis.boundaries import beta_binomial, log_threshold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from analysis.mixtures import (
+from analysis.boundaries import (
     GammaExponential,
     TwoSidedNormal,
     best_r,
