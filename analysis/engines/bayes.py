@@ -2,7 +2,7 @@
 
 Uniform priors, so the posteriors are Beta(k + 1, n - k + 1), and P(p_c > r p_b) is the mean of
 P(p_c > r p) over the control's posterior: a sum over Gauss-Legendre points in the logit of p, where that
-posterior is nearly normal. Chances are good to about 1e-6.
+posterior is nearly normal. Chances are good to about 1e-5.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_ERROR_RATE = (
     "A posterior chance is no error rate: looked at repeatedly it passes 95 % in far more than 5 % of the "
     "runs with a harmless candidate."
 )
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(56)
 _BELOW, _ABOVE = 11.0, 7.0
 """Standard deviations of the logit that are summed: its posterior leans to the left."""
 

@@ -71,7 +71,7 @@ def is_high(low: Floats, estimate: Floats, ratio: Floats, allowed_increase: floa
 
 def mean_ratio(candidate: Floats, control: Floats) -> Floats:
     """Return the ratios of the means of n pairs of series, nan where a mean is 0."""
-    above, below = candidate.mean(axis=1), control.mean(axis=1)
+    above, below = (np.asarray(series.mean(axis=1)) for series in (candidate, control))
     ratio = np.full_like(above, np.nan)
     np.divide(above, below, out=ratio, where=(above != 0) & (below != 0))
     return ratio

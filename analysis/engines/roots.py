@@ -44,7 +44,7 @@ class _Brackets(NamedTuple):
             np.where(swap, fb, fc),
         )
 
-    def only(self, wanted: Flags) -> _Brackets:
+    def only(self, wanted: Flags | Ints) -> _Brackets:
         """Return those of the wanted functions."""
         return _Brackets(*(values[wanted] for values in self))
 
