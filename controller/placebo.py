@@ -64,7 +64,7 @@ def windows_of(past: Past, length: int) -> Windows:
     load = np.array([sum(m.totals[span].sum(axis=0) for m in past.metrics.values()) for span in spans])
     usable = (np.array(known) >= LEAST_KNOWN) & (load.sum(axis=1) > 0)
     if not usable.any():
-        raise ValueError("the control has no history there: no window has requests in half of its intervals")
+        raise ValueError("there is no history: no window has requests in half of its intervals")
     return Windows(starts[usable], length, load[usable], int((~usable).sum()))
 
 

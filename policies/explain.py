@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from policies.edges import advice, coarse
 from policies.units import Duration
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Plan:
     steps: tuple[Stage, ...]
     earliest_promotion: Duration
     """The earliest full promotion, after the start of the run."""
+    guarantees: tuple[str, ...] = ()
+    """What holds however often one looks, and what it rests on."""
+    warnings: tuple[str, ...] = ()
+    """Where the policy asks for more than can be shown."""
 
 
 def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> Plan:
@@ -60,7 +65,7 @@ def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> P
         f"Without data for {spec.decision.no_data_timeout} {_NO_DATA[spec.decision.on_no_data]}.",
         f"If somebody else changes the weights meanwhile, {_DRIFT[spec.decision.on_drift]}.",
     )
-    return Plan(sentences, steps, end)
+    return Plan(sentences, steps, end, _guarantees(spec, templates), _coarse(spec, templates))
 
 
 _AT_DEADLINE = {
@@ -147,6 +152,38 @@ def _promotion(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> st
     return (
         f"After the last step it promotes fully once it is shown that {_listed(safe)}; the chance that this "
         f"promotes a candidate that is worse than a margin is at most {spec.decision.false_promote}."
+    )
+
+
+def _guarantees(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> tuple[str, ...]:
+    """Return the promises of the error rates, and what each metric assumes for them."""
+    judged = [metric for metric in spec.metrics if _kind(metric, templates) != "share"]
+    rates = (
+        f"at most {spec.decision.false_rollback} of harmless candidates are rolled back, and at most "
+        f"{spec.decision.false_promote} of those beyond a margin are promoted"
+    )
+    return (
+        f"Whenever one looks, however weights change and whatever both versions share, {rates}.",
+        *(_assumed(metric) for metric in judged),
+        "Whether that is so for your traffic: `penstock replay` (on its history) and `penstock simulate`.",
+    )
+
+
+def _assumed(metric: Metric) -> str:
+    name, assumed = metric.name or metric.template, str(metric.dispersion)
+    if assumed == "auto":
+        return f"{name}: how much events cluster is measured from the control (dispersion auto)."
+    if assumed == "1":
+        return f"{name}: requests are assumed to be independent of each other (dispersion 1)."
+    return f"{name}: events are assumed to vary {assumed} times as much as independent ones (dispersion)."
+
+
+def _coarse(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> tuple[str, ...]:
+    found = [(metric, coarse(metric, templates[metric.template])) for metric in spec.metrics]
+    return tuple(
+        f"{metric.name or metric.template}: margin {metric.margin} {advice(proven)}."
+        for metric, proven in found
+        if proven is not None
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from policies import catalog
 from policies.documents import child
+from policies.edges import advice, coarse
 from policies.findings import Finding
 from policies.rollout_rules import ROLLOUT_RULES
 from policies.schema import structural
@@ -120,6 +121,26 @@ def check_all(
         *(finding for policy in policies for finding in _metrics(policy, templates)),
         *_shared_routes(policies),
     ]
+
+
+def advise(
+    policies: Sequence[Loaded[RolloutPolicy]], templates: Sequence[Loaded[MetricTemplate]]
+) -> list[Finding]:
+    """Return what is allowed but will not do what it says, as warnings with places: for `penstock lint`."""
+    own = [loaded.value for loaded in templates]
+    return [finding for policy in policies for finding in _coarse_margins(policy, own)]
+
+
+def _coarse_margins(policy: Loaded[RolloutPolicy], own: Sequence[MetricTemplate]) -> Iterator[Finding]:
+    for index, metric in enumerate(policy.value.spec.metrics):
+        template = template_for(policy.value.metadata.namespace, metric.template, own)
+        proven = coarse(metric, template) if template else None
+        if proven:
+            path, document = f"spec.metrics[{index}].margin", policy.document
+            yield Finding(
+                "PS067", "warning", f"the margin {advice(proven)}", path, document.name, str(metric.margin),
+                source=document.place(path),
+            )  # fmt: skip
 
 
 def template_for(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -56,7 +57,7 @@ def lint(
 def _findings(parsed: Parsed) -> list[Finding]:
     """Return what is wrong with the documents, each by itself and together, with places."""
     from istio.lint import lint_all
-    from policies.rules import check_all
+    from policies.rules import advise, check_all
 
     sound = [document for document in parsed.others if document.sound]
     policies = [loaded.value for loaded in parsed.policies]
@@ -67,7 +68,8 @@ def _findings(parsed: Parsed) -> list[Finding]:
     together = [_placed(finding, documents) for finding in found]
     if not parsed.others:  # policies alone: what they need may well be in the cluster
         together = [replace(finding, severity="warning") for finding in together]
-    return [*parsed.findings, *check_all(parsed.policies, parsed.templates), *together]
+    checked = [check(parsed.policies, parsed.templates) for check in (check_all, advise)]
+    return [*parsed.findings, *chain(*checked), *together]
 
 
 def _placed(finding: Finding, documents: dict[str, Document]) -> Finding:

@@ -138,6 +138,8 @@ def _text(found: _Planned) -> str:
     rows.append(["", "100%", "", f"after {plan.earliest_promotion}", "every metric with a margin is safe"])
     lines = [found.policy.key, "", *plan.sentences, ""]
     lines += table(("STEP", "WEIGHT", "HOLD", "EARLIEST", "UNTIL"), rows)
+    lines += ["", "What holds, and what it rests on:", "", *plan.guarantees]
+    lines += [f"WARNING: {words}" for words in plan.warnings]
     if found.times:
         lines += ["", "Expected times until harm of that odds ratio, or safety, is proven:", ""]
         lines += table(HEADER, found.times)
@@ -168,4 +170,6 @@ def _data(found: _Planned) -> dict[str, Any]:
         ],
         "earliestPromotion": str(found.plan.earliest_promotion),
         "expected": [dict(zip(HEADER, row, strict=True)) for row in found.times],
+        "guarantees": list(found.plan.guarantees),
+        "warnings": list(found.plan.warnings),
     }

@@ -37,7 +37,7 @@ circle.held, rect.held, text.held { fill: #4b5563 }
 
 def picture(title: str, results: Sequence[Result]) -> str:
     """Return an SVG file with a row per result."""
-    late = [quantile(times, 90) for each in results for o in OUTCOMES if (times := each.times(o))]
+    late = [quantile(found, 90) for each in results for o in OUTCOMES if (found := each.times(o))]
     shares, times = Linear(0, 100, "%"), Time(max(late, default=60.0))
     first, second = _LEFT, _LEFT + _PANEL + _GAP
     bottom = _TOP + _ROW * len(results)

@@ -65,7 +65,6 @@ def replay(
     """
     from controller.cli.replayed import Replayed, data, text
     from controller.dossier import design_of
-    from controller.placebo import windows_of
 
     loaded = load(file, "a replay")
     design = design_of(loaded.policy, loaded.templates)
@@ -74,7 +73,7 @@ def replay(
         harmed = _harmed(design, metric)
         question = _question(loaded, design, version, since, until)
         past = _read(prometheus, question)
-        windows = windows_of(past, _length(loaded, past, window))
+        windows = _windows(loaded, past, window)
         results = _run(loaded, design, past, windows, effects, harmed, runs, seed)
     except ValueError as error:
         fail(str(error), 2)
@@ -172,17 +171,25 @@ def _read(url: str, question: Question) -> Past:
         fail(str(error))
 
 
-def _length(loaded: Loaded, past: Past, wanted: str | None) -> int:
-    """Return the intervals of a window: as asked, or the deadline, or all there is if that is shorter."""
+def _windows(loaded: Loaded, past: Past, wanted: str | None) -> Windows:
+    """Return the windows: as long as asked, or as the deadline, or all there is if that is shorter.
+
+    Ends the command when there is no history to speak of.
+    """
+    from controller.placebo import windows_of
     from policies.units import Duration
 
-    spec = loaded.policy.spec.decision
-    if wanted is None:
-        return min(int(spec.deadline.seconds // past.step), past.intervals)
+    length = min(int(loaded.policy.spec.decision.deadline.seconds // past.step), past.intervals)
+    if wanted is not None:
+        try:
+            length = int(Duration.parse(wanted).seconds // past.step)
+        except ValueError as error:
+            raise ValueError(f"--window {error}, not {wanted}") from None
     try:
-        return int(Duration.parse(wanted).seconds // past.step)
+        return windows_of(past, length)
     except ValueError as error:
-        raise ValueError(f"--window {error}, not {wanted}") from None
+        version = f" version {past.arm.version}" if past.arm.version else ""
+        fail(f"{past.arm.service}.{past.arm.namespace}{version}: {error}")
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,11 +64,14 @@ class Replayed:
 
     @cached_property
     def dispersions(self) -> dict[str, Calibration]:
-        """The dispersion of each metric over the whole past, for the share of the first step."""
+        """The dispersion of each metric over the whole past, at the step where it is largest."""
         canary = self.policy.spec.strategy.canary
-        share = min(canary.steps[0].weight if canary else 50, 50) / 100
+        shares = {min(step.weight, 50) / 100 for step in canary.steps} if canary else {0.5}
         return {
-            name: calibrate(found.totals, found.events, share=share)
+            name: max(
+                (calibrate(found.totals, found.events, share=share) for share in sorted(shares)),
+                key=lambda each: each.dispersion,
+            )
             for name, found in self.past.metrics.items()
         }
 
@@ -183,12 +187,11 @@ def warnings(found: Replayed) -> list[str]:
     return words
 
 
-def _remedy(found: Replayed) -> str:
-    """Return the dispersions to try, of metrics whose present one is smaller."""
+def _needed(found: Replayed) -> str:
+    """Return the dispersions that were measured, of metrics that assume less."""
     assumed = {metric.name: metric.dispersion for metric in found.design.metrics}
-    needed = [
-        f'{name}: "{each.dispersion:.1f}"'
+    return ", ".join(
+        f'{name}: "{math.ceil(10 * each.dispersion) / 10:g}"'
         for name, each in found.dispersions.items()
         if each.dispersion > assumed[name]
-    ]
-    return f" Raise `dispersion` ({', '.join(needed)}) and try again." if needed else ""
+    )

@@ -16,8 +16,8 @@ from tests.support.served import TOKEN, served
 ROOT = Path(__file__).parents[2]
 RUN = fake_run(harmful=True)
 COMMANDS = {
-    "abort", "crd", "down", "get", "judge", "lint", "pause", "plan", "promote", "report", "resume", "retry",
-    "simulate", "status", "up", "version", "weights",
+    "abort", "crd", "down", "get", "judge", "lint", "pause", "plan", "promote", "replay", "report", "resume",
+    "retry", "simulate", "status", "up", "version", "weights",
 }  # fmt: skip
 
 
