@@ -176,8 +176,12 @@ def warnings(found: Replayed) -> list[str]:
     words = []
     rule = found.policy.spec.decision.false_rollback
     if found.exceeded:
+        words.append(f"placebos are rolled back more often than falseRollback: {rule} allows.")
+    needed = _needed(found)
+    if needed:
         words.append(
-            f"placebos are rolled back more often than falseRollback: {rule} allows.{_remedy(found)}"
+            "counts vary more than the policy assumes, so more harmless candidates are rolled back than it "
+            f"asks for: raise `dispersion` ({needed})."
         )
     if found.windows.single.all():
         words.append(
