@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.design import Design, MetricDesign
-from analysis.simulate import Behaviour, Streams, clustering
+from analysis.simulate import Behaviour, Scenario, Streams, clustering
 
 ERRORS = MetricDesign("errors", "proportion")
 TIMES = MetricDesign("times", "histogram", (50.0, 80.0, 100.0, 500.0, 1000.0), unit="milliseconds")
-SCENARIOS = ("iid", "bursts", "podnoise", "seasonal", "incident", "late")
+SCENARIOS = get_args(Scenario)
 RUNS = 500
 
 
@@ -190,3 +192,100 @@ def test_edges_are_read_in_the_unit_of_the_metric(unit, factor):
     same = replace(TIMES, edges=edges, unit=unit)
     found, expected = (rates(Behaviour(), metric=metric, looks=1) for metric in (same, TIMES))
     assert found == pytest.approx(expected)
+
+
+def test_a_ramp_grows_evenly_until_its_onset():
+    ramp = rates(Behaviour(scenario="ramp", effect=4.0, onset=95.0), looks=14)[..., 0] / 0.01
+    assert ramp[:, 0] == pytest.approx(1, rel=0.15)
+    grown = [min(1.0, (10 * look + 5) / 95) for look in range(14)]
+    assert ramp[[0, 4, 8], 1] == pytest.approx([1 + 2.95 * grown[look] for look in (0, 4, 8)], rel=0.12)
+    assert ramp[10:, 1] == pytest.approx(3.9, rel=0.1)
+
+
+def test_without_an_onset_a_ramp_is_there_at_once():
+    behaviour = Behaviour(scenario="ramp", effect=4.0)
+    assert rates(behaviour, looks=1)[0, 1, 0] == pytest.approx(0.039, rel=0.1)
+
+
+def test_a_season_and_an_incident_come_together():
+    both = rates(Behaviour(scenario="seasonal+incident", onset=30.0), looks=5)[..., 0] / 0.01
+    assert (both[3:] > 5).all()
+    assert (both[:3] < 2).all()
+
+
+@pytest.mark.parametrize(("phi", "low", "high"), [(2.0, 1.6, 2.5), (4.0, 3.2, 4.9)])
+def test_beta_binomial_errors_cluster_by_phi(phi, low, high):
+    behaviour = Behaviour(scenario="betabinomial", phi=phi)
+    [found] = clustering(design(ERRORS), behaviour, share=0.1, seconds=10, looks=30)
+    assert low < found < high
+
+
+@pytest.mark.parametrize(("noise", "correlation"), [(0.3, 0.0), (0.6, 0.0), (0.6, 0.95)])
+def test_noise_has_the_size_and_the_memory_that_are_asked_for(noise, correlation):
+    behaviour = Behaviour(rps=1e5, baseline=0.05, scenario="podnoise", noise=noise, correlation=correlation)
+    streams = Streams(design(ERRORS), behaviour, 1500, (3,))
+    logs = []
+    for _ in range(4):
+        requests, [events] = streams.counts(np.full(1500, 0.5), 10)
+        logs.append(np.log(events[:, :, 0] / requests))
+    assert np.std(logs[0]) == pytest.approx(noise, rel=0.06)
+    pairs = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairwise(logs)]
+    assert np.mean(pairs) == pytest.approx(correlation, abs=0.04)
+
+
+def test_pods_share_the_requests_of_their_version_evenly_and_add_up_to_it():
+    behaviour = Behaviour(scenario="podnoise", pods=(4, 2), effect=3.0)
+    pods, arms = (Streams(design(ERRORS, TIMES), behaviour, 300, (1,)) for _ in range(2))
+    requests, [errors, times] = pods.series_counts(np.full(300, 0.2), 10)
+    assert requests.shape == (300, 6)
+    assert (errors.shape, times.shape) == ((300, 6, 1), (300, 6, 5))
+    assert requests.mean(axis=0) == pytest.approx([400] * 4 + [200] * 2, rel=0.02)
+    totals, [summed, _] = arms.counts(np.full(300, 0.2), 10)
+    assert (totals[:, 0] == requests[:, :4].sum(axis=1)).all()
+    assert (summed[:, 1] == errors[:, 4:].sum(axis=1)).all()
+
+
+def test_noise_of_many_pods_averages_out_for_their_version():
+    few, many = (
+        clustering(
+            design(ERRORS), Behaviour(scenario="podnoise", pods=(9, n)), share=0.1, seconds=10, looks=20
+        )
+        for n in (1, 10)
+    )
+    assert many[0] < 1 + (few[0] - 1) / 3
+
+
+def test_the_history_is_what_the_control_did_alone_and_its_noise_goes_on():
+    behaviour = Behaviour(
+        rps=20_000, baseline=0.05, effect=5.0, scenario="podnoise", correlation=0.95, pods=(3, 1)
+    )
+    streams = Streams(design(ERRORS, TIMES), behaviour, 400, (1,))
+    totals, [errors, times] = streams.history(60, 10)
+    assert totals.shape == (400, 6, 3)
+    assert (errors.shape, times.shape) == ((400, 6, 3, 1), (400, 6, 3, 5))
+    assert errors.sum() / totals.sum() == pytest.approx(0.05, rel=0.03)
+    requests, [now, _] = streams.series_counts(np.full(400, 0.1), 10)
+    last, first = errors[:, -1, 0, 0] / totals[:, -1, 0], now[:, 0, 0] / requests[:, 0]
+    assert np.corrcoef(np.log(last), np.log(first))[0, 1] > 0.8
+
+
+def test_a_history_can_be_of_placebo_arms_with_shares_of_their_own():
+    streams = Streams(design(ERRORS), Behaviour(scenario="podnoise"), 200, (1,))
+    totals, _ = streams.history(30, 10, shares=(0.9, 0.1))
+    assert totals.sum(axis=(0, 1)) / totals.sum() == pytest.approx([0.9, 0.1], rel=0.02)
+
+
+def test_there_is_no_history_once_the_run_has_begun():
+    streams = Streams(design(ERRORS), Behaviour(), 2, (1,))
+    streams.counts(np.full(2, 0.1), 10)
+    with pytest.raises(ValueError, match="before the run"):
+        streams.history(60, 10)
+
+
+@pytest.mark.parametrize("change", [
+    {"onset": -1.0}, {"noise": -0.1}, {"noise": math.nan}, {"correlation": 1.0}, {"phi": 0.5},
+    {"pods": (0, 1)}, {"pods": (1, 1001)},
+])  # fmt: skip
+def test_noise_and_pods_that_make_no_sense_are_refused(change):
+    with pytest.raises(ValueError, match="must"):
+        replace(Behaviour(), **change)
