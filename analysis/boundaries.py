@@ -186,7 +186,8 @@ class BetaBinomial(Mixture):
         + ln B_x(r / (g (g + h)) + b, r / (h (g + h)) + a) - ln B_x(r / (g (g + h)), r / (h (g + h)))
 
     Two-sided, `bound` is for the upper direction; exchange g and h for the lower one. Both together err with
-    chance alpha.
+    chance alpha. Early on even the largest sum there can be, v / g, is no evidence: the bound is that sum
+    then, and reaching it means nothing.
     """
 
     g: float

@@ -1,14 +1,13 @@
 """Many e-values at once: one verdict over all of them, names for those to blame, and lists with few mistakes.
 
 - One verdict: the weighted average of e-values is an e-value, whatever their dependence (Vovk & Wang 2021,
-"E-values:
-  calibration, combination and applications", arXiv 1912.06116, section 3). Weights are fixed before the data.
+  "E-values: calibration, combination and applications", arXiv 1912.06116, section 3). Weights are fixed
+  before the data.
 - Names: element m is rejected when E_m >= 1 / (alpha u_m), weighted Bonferroni; the chance of rejecting any
-true
-  null is at most alpha. Since u_m E_m is a part of the average, whoever is named has also decided the
+  true null is at most alpha. Since u_m E_m is a part of the average, whoever is named has also decided the
   verdict.
 - Lists: e-BH, for reports over many metrics or rollouts, bounds the expected share of mistakes among the
-rejected.
+  rejected.
 
 E-values are given and returned as logarithms: those beyond exp(700) are ordinary.
 """

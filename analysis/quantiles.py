@@ -5,8 +5,7 @@ the requests `above` that took longer. A quantile q is then bracketed by edges: 
 F^ is below q by more than a radius, at or below the smallest one where F^ exceeds q by as much.
 
 - `quantile_band`: one radius for all quantiles, the Dvoretzky-Kiefer-Wolfowitz inequality made uniform over
-time.
-  The whole curve is covered, but the ends are not seen: above q = 1 - radius there is no upper edge.
+  time. The whole curve is covered, but the ends are not seen: above q = 1 - radius there is no upper edge.
 - `quantile_intervals`: a radius for each of a few quantiles named beforehand. Much narrower in the tail.
 
 Source: Howard & Ramdas, "Sequential estimation of quantiles with applications to A/B testing and best-arm
@@ -41,6 +40,8 @@ GROWTH = 0.85
 """A of the radius for all quantiles; any above 1 / sqrt 2 would do, this one is the authors' choice."""
 _SCHEMAS = range(-4, 9)
 """The exponential schemas of Prometheus."""
+_ROUNDING = 1e-6
+"""By which ln of a mixture may miss its threshold on the bound found."""
 
 
 def band_radius(total: float, alpha: float, *, t_min: float = 1.0) -> float:
@@ -62,16 +63,19 @@ def quantile_radii(q: float, total: float, alpha: float, t_opt: float) -> tuple[
 
     The two-sided beta-binomial bound at variance q (1 - q) total, divided by total: g = 1 - q, h = q
     downwards, g = q, h = 1 - q upwards; about tightest at `t_opt` requests (Howard & Ramdas 2022, theorem 1).
-    ValueError unless 0 < q < 1, total > 0, t_opt > 0 and 0 < alpha < 1.
+    Infinite while so few requests are no evidence. ValueError unless 0 < q < 1, total > 0, t_opt > 0 and 0 <
+    alpha < 1.
     """
     if not 0 < q < 1 or total <= 0:
         raise ValueError(f"the quantile {q} must lie between 0 and 1, the total {total} be positive")
-    variance = q * (1 - q)
-    below, above = (
-        beta_binomial(variance * t_opt, g, 1 - g, one_sided=False).bound(variance * total, alpha) / total
-        for g in (1 - q, q)
-    )
-    return float(below), float(above)
+    threshold, variance = log_threshold(alpha), q * (1 - q)
+    radii = []
+    for g in (1 - q, q):
+        mixture = beta_binomial(variance * t_opt, g, 1 - g, one_sided=False)
+        bound = float(mixture.bound(variance * total, alpha))
+        is_evidence = mixture.log_value(bound, variance * total) > threshold - _ROUNDING
+        radii.append(bound / total if is_evidence else math.inf)
+    return radii[0], radii[1]
 
 
 def quantile_band(
@@ -83,7 +87,7 @@ def quantile_band(
     (`band_radius`). `edges` rise; `counts_above` has the number of requests, of `total`, that took longer
     than each. ValueError for counts that are not such, or an alpha outside (0, 1).
     """
-    known, empirical = _distribution(edges, counts_above, total)
+    known, empirical = _distribution(edges, counts_above, total, quantiles)
     radius = band_radius(total, alpha)
     return [_bracket(known, empirical, q - radius, q + radius) for q in quantiles]
 
@@ -102,7 +106,7 @@ def quantile_intervals(
     Each has an equal share of alpha (Bonferroni) and its own `quantile_radii`, so the list and `t_opt` have
     to be fixed before the data. Without requests everything is unknown.
     """
-    known, empirical = _distribution(edges, counts_above, total)
+    known, empirical = _distribution(edges, counts_above, total, quantiles)
     if total == 0:
         return [(0.0, None)] * len(quantiles)
     brackets = []
@@ -129,8 +133,12 @@ def native_buckets(
     return edges, above, float(above[0]) + zero_count
 
 
-def _distribution(edges: ArrayLike, counts_above: ArrayLike, total: float) -> tuple[Floats, Floats]:
-    """Return edges and F^ there (0 without requests); ValueError for counts that cannot be."""
+def _distribution(
+    edges: ArrayLike, counts_above: ArrayLike, total: float, quantiles: Sequence[float]
+) -> tuple[Floats, Floats]:
+    """Return edges and F^ there (0 without requests); ValueError for counts or quantiles that cannot be."""
+    if not all(0 < q < 1 for q in quantiles):
+        raise ValueError(f"quantiles must lie between 0 and 1: {quantiles}")
     known, above = np.asarray(edges, dtype=np.float64), np.asarray(counts_above, dtype=np.float64)
     if known.shape != above.shape or not np.all(np.isfinite(known)) or np.any(np.diff(known) <= 0):
         raise ValueError("edges must be finite and rise, with one count each")

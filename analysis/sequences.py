@@ -148,14 +148,14 @@ def log_rate_ratio_interval(
     others = [pair, *(count for index, count in enumerate(counts) if index not in arms)]
     level = _log_marginal(counts, shares, concentration) - log_threshold(alpha)
     rest = sum(float(special.xlogy(count, count / max(total, 1))) for count in others)
-    ends = _ends(counts[one], counts[two], level - rest)
+    # both ends as chances near 0: a chance near 1 has too few digits for its logit
+    low, high = _least(counts[one], counts[two], level - rest), _least(counts[two], counts[one], level - rest)
     offset = math.log(shares[one] / shares[two])
-    low, high = (float(special.logit(end)) - offset for end in ends)
-    return low, high
+    return float(special.logit(low)) - offset, -float(special.logit(high)) - offset
 
 
 def asymptotic_r2(t_opt: float, alpha: float) -> float:
-    """Return the r^2 that makes `asymptotic_radius` smallest at sample size `t_opt`.
+    """Return the r^2 that makes `asymptotic_radius` about smallest at sample size `t_opt`.
 
     r^2 = (-W_{-1}(-alpha^2 exp(alpha^2 - 1)) - 1) / t_opt (Waudby-Smith et al. 2024, arXiv 2103.06476,
     appendix on tuning). The usual approximation, (-2 ln alpha + ln(1 - 2 ln alpha)) / t_opt, is 1 / `best_r`.
@@ -257,13 +257,15 @@ def _log_marginal(counts: Sequence[int], shares: Sequence[float], concentration:
 
 def _ends(successes: ArrayLike, failures: ArrayLike, level: ArrayLike) -> tuple[Floats, Floats]:
     """Return the ends of {p: successes ln p + failures ln(1 - p) >= level}, element by element."""
+    return _least(successes, failures, level), 1 - _least(failures, successes, level)
+
+
+def _least(successes: ArrayLike, failures: ArrayLike, level: ArrayLike) -> Floats:
     s, f = np.asarray(successes, dtype=np.float64), np.asarray(failures, dtype=np.float64)
     enough = np.asarray(level, dtype=np.float64)
-
-    def is_inside(p: Floats) -> NDArray[np.bool_]:
-        return np.asarray(special.xlogy(s, p) + special.xlog1py(f, -p) >= enough)
-
     best = np.asarray(s / np.maximum(s + f, 1.0))
-    low = np.where(s > 0, bisect(lambda p: np.logical_not(is_inside(p)), np.zeros_like(best), best), 0.0)
-    high = np.where(f > 0, bisect(is_inside, best, np.ones_like(best)), 1.0)
-    return low, high
+
+    def is_outside(p: Floats) -> NDArray[np.bool_]:
+        return np.asarray(special.xlogy(s, p) + special.xlog1py(f, -p) < enough)
+
+    return np.where(s > 0, bisect(is_outside, np.zeros_like(best), best), 0.0)
