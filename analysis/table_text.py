@@ -30,6 +30,11 @@ _LONGEST_NAME = 253
 """Characters of a name; those of Kubernetes objects have no more."""
 
 
+SHORT = ("interval", "control_total", "control_events", "candidate_total", "candidate_events")
+LONG = ("interval", "variant", "series", "total", "events")
+"""The columns of the two forms; both may have `edge`, too."""
+
+
 class TableError(ValueError):
     """The text is no table of counts; the message says where and why."""
 
@@ -79,11 +84,8 @@ class Columns:
 
     def check_unique(self, keys: Sequence[Ints], words: Callable[[int], str]) -> None:
         """Refuse a row with the same keys (from 0) as one before; `words` names what is there twice."""
-        groups = np.zeros(len(self.lines), dtype=np.int64)
-        for key in keys:
-            groups = np.unique(groups * (int(key.max(initial=0)) + 1) + key, return_inverse=True)[1]
-        again = np.ones(len(groups), dtype=bool)
-        again[np.unique(groups, return_index=True)[1]] = False
+        again = np.ones(len(self.lines), dtype=bool)
+        again[np.unique(grouped(keys), return_index=True)[1]] = False
         row = _first(again)
         if row is not None:
             self.fail(row, f"{words(row)} is there twice")
@@ -106,6 +108,14 @@ class Columns:
             self.fail(row, f"{name} must be {allowed}, not {self.cells[name][row][:40]!r}")
 
 
+def grouped(keys: Sequence[Ints]) -> Ints:
+    """Return a number per row, from 0, that is the same for rows with the same keys (from 0)."""
+    groups = np.zeros_like(keys[0])
+    for key in keys:
+        groups = np.unique(groups * (int(key.max(initial=0)) + 1) + key, return_inverse=True)[1]
+    return groups
+
+
 def _first(flags: Sequence[bool] | Flags) -> int | None:
     """Return the first row that is true, if any."""
     rows = np.flatnonzero(flags)
@@ -117,17 +127,14 @@ def header(text: str) -> tuple[str, ...]:
     return next((tuple(cells) for _, cells in _rows(text)), ())
 
 
-def columns(text: str, required: Sequence[str], optional: str) -> Columns:
-    """Return the columns of a text whose header has the required names and perhaps the optional one.
-
-    Raises TableError.
-    """
+def columns(text: str, required: Sequence[str]) -> Columns:
+    """Return a text's columns: the required ones, and perhaps `edge`. Raises TableError."""
     rows = _rows(text)
     line, first = next(rows, (1, []))
-    if sorted(first) not in (sorted(required), sorted((*required, optional))):
+    if sorted(first) not in (sorted(required), sorted((*required, "edge"))):
         found = f"found {','.join(first)[:200]!r}" if first else "found nothing"
-        words = f"the header must be {','.join(required)}, with {optional} if there are {optional}s; {found}"
-        raise TableError(f"row {line}: {words}")
+        forms = f"{','.join(SHORT)} or, in long form, {','.join(LONG)}"
+        raise TableError(f"row {line}: the header must be {forms}, with edge if there are edges; {found}")
     lines, table = [], []
     for line, cells in rows:
         if len(cells) != len(first):

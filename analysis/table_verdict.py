@@ -90,6 +90,10 @@ class TableVerdict:
             "assumed": self.assumed,
         }
 
+    def sentences(self) -> tuple[str, ...]:
+        """Return the verdict for people, a line each."""
+        return (self.sentence(),)
+
     def sentence(self) -> str:
         """Return the verdict for people."""
         if self.verdict == "NoData":

@@ -17,7 +17,7 @@ from analysis.confidence import confidence_bounds, mantel_haenszel, mantel_haens
 from analysis.eprocess import LARGEST, harm_odds_ratios, log_mean
 from analysis.margin import comparable, control_shares
 from analysis.table_evidence import Question, answers, arm_counts, margin_layout
-from analysis.table_text import TableError, columns
+from analysis.table_text import SHORT, TableError, columns
 from analysis.table_verdict import MarginVerdict, TableVerdict
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from analysis.hypergeometric import Floats, Ints
     from analysis.table_evidence import Answer
 
-_COUNTS = ("control_total", "control_events", "candidate_total", "candidate_events")
+_COUNTS = SHORT[1:]
 _ODDS = 1e9
 """Odds ratios lie between 1 / this and this."""
 
@@ -80,6 +80,11 @@ class Settings:
         if self.margin is not None and max(ratios) < null:
             raise ValueError("with a margin, which asks for safety, the odds ratios must lie above the null")
 
+    @property
+    def looks_for_harm(self) -> bool:
+        """Whether crossing the bound means Harmful, not Safe."""
+        return self.odds_ratios is None or min(self.odds_ratios) > self.null_odds_ratio
+
     def alternatives(self, *, latency: bool) -> tuple[float, ...]:
         """Return the odds ratios of the mixture."""
         return self.odds_ratios or harm_odds_ratios(self.null_odds_ratio, latency=latency)
@@ -87,7 +92,7 @@ class Settings:
 
 def parse(text: str) -> CountTable:
     """Return the table in a CSV text. Raises TableError, with the row (counted as lines are, from 1)."""
-    cells = columns(text, ("interval", *_COUNTS), "edge")
+    cells = columns(text, SHORT)
     counts = np.stack([cells.counts(name) for name in _COUNTS], axis=-1)
     for arm in ("control", "candidate"):
         cells.check_events(f"{arm}_total", f"{arm}_events")
@@ -160,9 +165,8 @@ def _table_verdict(case: Case, question: Question, answer: Answer) -> TableVerdi
     crossed_at = first_at_least(answer.path, settings.alpha)
     empty = not table.counts[:, :, 0].any() or not table.counts[:, :, 2].any()
     margin = None if answer.safe is None else _margin_verdict(question, answer.safe, settings.alpha, empty)
-    harm = min(question.alternatives) > question.null
     return TableVerdict(
-        verdict=_kind(empty, crossed_at, margin, harm=harm),
+        verdict=_kind(empty, crossed_at, margin, harm=settings.looks_for_harm),
         log_e_values=tuple(answer.path.tolist()),
         crossed_at=crossed_at,
         bound=1 / settings.alpha,
@@ -172,7 +176,7 @@ def _table_verdict(case: Case, question: Question, answer: Answer) -> TableVerdi
         worst_edge=table.edges[worst] if table.edges else None,
         edges=tuple({"edge": edge, **lane} for edge, lane in zip(table.edges, lanes, strict=False)),
         intervals=table.intervals,
-        assumed=_assumed(settings, question, harm=harm),
+        assumed=_assumed(settings, question),
         margin=margin,
     )
 
@@ -213,11 +217,11 @@ def _proven_margin(question: Question) -> float | None:
     return max((edges[far] / edges[near] - 1 for near, far in pairs), default=None)
 
 
-def _assumed(settings: Settings, question: Question, *, harm: bool) -> dict[str, Any]:
+def _assumed(settings: Settings, question: Question) -> dict[str, Any]:
     margin = {} if settings.margin is None else {"margin": settings.margin}
     return {
         "alpha": settings.alpha,
-        "null": f"odds ratio {'<=' if harm else '>='} {settings.null_odds_ratio:g}",
+        "null": f"odds ratio {'<=' if settings.looks_for_harm else '>='} {settings.null_odds_ratio:g}",
         "null_odds_ratio": settings.null_odds_ratio,
         "odds_ratios": list(question.alternatives),
         "dispersion": float(question.dispersion[-1]) if question.dispersion.size else settings.dispersion,
