@@ -29,12 +29,15 @@ class Proven(NamedTuple):
 
 
 def coarse(metric: Metric, template: MetricTemplate) -> Proven | None:
-    """Return what the edges can prove if a metric's margin is finer than that somewhere, else None."""
+    """Return what the edges can prove if the margin of a metric is finer than all of that, else None.
+
+    Where some edges lie close enough and others do not, the verdict names the margin that is proven.
+    """
     if template.spec.kind != "histogram" or metric.margin is None:
         return None
     edges = [float(edge) for edge in metric.edges or template.spec.edges]
     proven = proven_margins(edges, metric.margin.fraction)
-    return proven if proven and proven.largest > metric.margin.fraction + _NOISE else None
+    return proven if proven and proven.smallest > metric.margin.fraction + _NOISE else None
 
 
 def proven_margins(edges: Sequence[float], margin: float) -> Proven | None:
@@ -53,6 +56,6 @@ def proven_margins(edges: Sequence[float], margin: float) -> Proven | None:
 def advice(proven: Proven) -> str:
     """Return in words what the edges can prove, and what would help."""
     low, high = (f"{100 * margin:.4g}%" for margin in (proven.smallest, proven.largest))
-    reach = high if low == high else f"{low} to {high}"
-    widest = f"from {proven.near:g} the next that is far enough is {proven.far:g}"
-    return f"is finer than the edges, which can prove {reach} ({widest}): add edges, or ask for that margin"
+    widest = f"{high} where {proven.near:g} has {proven.far:g} next"
+    reach = low if low == high else f"{low} at best, and {widest}"
+    return f"is finer than the edges, which can prove {reach}: add edges, or ask for {low}"

@@ -171,3 +171,13 @@ def test_findings_come_in_the_order_of_the_text(penstock, folder):
     result = penstock(folder(b=BAD, a=WARNED.replace("name: web", "name: other")))
     places = [line.split(": ")[0].rsplit("/", 1)[1] for line in result.stdout.splitlines()]
     assert places == ["a.yaml:7:5", "b.yaml:8:7"]
+
+
+def test_a_margin_finer_than_the_edges_is_a_warning_at_its_place(folder, penstock):
+    fine = POLICY.replace("istio-error-rate, margin: 25%", "istio-latency, margin: 10%")
+    result = penstock(folder(a=fine))
+    [line] = [line for line in result.stdout.splitlines() if "PS067" in line]
+    assert "a.yaml:11:39: warning PS067" in line
+    assert "the margin is finer than the edges, which can prove 100% at best" in line
+    assert result.exit_code == 0
+    assert "PS067" not in penstock(folder(a=fine.replace("10%", "100%"))).stdout

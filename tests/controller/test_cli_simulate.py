@@ -206,3 +206,79 @@ def test_on_a_terminal_progress_goes_to_stderr(monkeypatch):
     assert [result.effect for result in results] == [1.0, 2.0]
     assert "x1" in drawn.getvalue()
     assert "100%" in drawn.getvalue()
+
+
+def test_candidates_exactly_at_the_margin_are_a_figure_of_their_own(run):
+    result = run("--runs", "40", "--effects", "1", "-o", "json")
+    found = json.loads(result.stdout)
+    assert [each["effect"] for each in found["results"]] == [1]
+    assert found["falsePromotion"]["effect"] == 1.5
+    assert found["falsePromotion"]["asked"] == 0.05
+    assert found["falsePromotion"]["exceeded"] is False
+    words = run("--runs", "40", "--effects", "1").stdout
+    assert (
+        "of candidates exactly at the margin (x1.5) were promoted as safe; the policy asks for at most 5%."
+        in words
+    )
+
+
+def test_without_a_margin_in_what_is_harmed_there_is_no_such_figure(run):
+    metrics = [ERRORS, {"template": "istio-latency"}]
+    found = json.loads(run("--runs", "2", "--harm", "shift", "-o", "json", metrics=metrics).stdout)
+    assert found["falsePromotion"] is None
+
+
+def test_the_margin_is_not_simulated_twice_when_it_is_asked_for(run):
+    found = json.loads(run("--runs", "20", "--effects", "1.5", "-o", "json").stdout)
+    at_margin = found["results"][1]
+    assert at_margin["effect"] == found["falsePromotion"]["effect"]
+    safe = at_margin["promoted"]["reasons"].get("Safe", 0)
+    assert found["falsePromotion"]["share"] == safe / 20
+
+
+def test_json_has_the_traffic_and_how_the_times_lie(run):
+    found = json.loads(run("--runs", "30", "--effects", "3", "-o", "json").stdout)
+    assert found["traffic"]["rps"] == 200
+    assert found["traffic"]["pods"] == [1, 1]
+    times = found["results"][1]["rolledBack"]
+    assert sum(count for _, count in times["times"]) == times["count"]
+    assert times["quantiles"]["10"] <= times["quantiles"]["50"] <= times["quantiles"]["90"]
+    assert times["medianError"] >= 0
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--scenario", "betabinomial", "--phi", "2"], "errors of an interval vary 2 times as much"),
+    (["--scenario", "podnoise", "--noise", "0.6", "--correlation", "0.95"], "sd 0.6, correlation 0.95 over"),
+    (["--scenario", "podnoise", "--pods", "9,1"], "each pod's error rate wanders by itself"),
+    (["--pods", "9,1"], "Pods: 9 of the control, 1 of the candidate."),
+    (["--pods", "4"], "Pods: 4 of the control, 4 of the candidate."),
+    (["--scenario", "seasonal+incident"], "period of 10m; 30s in, both error rates are 10 times as high"),
+    (["--scenario", "ramp", "--onset", "45s"], "gets worse evenly and has the whole effect after 45s"),
+])  # fmt: skip
+def test_noise_pods_and_ramps_have_their_own_numbers(run, arguments, words):
+    result = run("--runs", "2", "--effects", "1", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert words in result.stdout
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--pods", "0"], "each version must have 1 to 1000 pods"),
+    (["--pods", "1,2,3"], "--pods must be one or two whole numbers with a comma between, not 1,2,3"),
+    (["--pods", "few"], "--pods must be one or two whole numbers with a comma between, not few"),
+    (["--phi", "0.5"], "phi must be from 1 to 1000"),
+    (["--correlation", "1"], "its correlation at least 0 and below 1"),
+    (["--onset", "soon"], "--onset must be a duration"),
+])  # fmt: skip
+def test_noise_and_pods_that_make_no_sense_are_refused_in_a_line(run, arguments, message):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_the_picture_is_drawn_into_the_file(run, tmp_path):
+    result = run("--runs", "5", "--effects", "3", "--picture", "out.svg")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "out.svg").read_text().startswith("<svg xmlns=")
+    result = run("--runs", "2", "--effects", "1", "--picture", "nowhere/out.svg")
+    assert result.exit_code == 1
+    assert "nowhere/out.svg: No such file or directory" in result.stderr

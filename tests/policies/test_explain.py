@@ -69,3 +69,20 @@ def test_latency_is_said_in_time_and_a_share_is_no_guardrail_of_harm():
 def test_a_template_that_is_not_given_is_an_error():
     with pytest.raises(KeyError):
         explain(policy_from_object(policy()), {})
+
+
+@pytest.mark.parametrize(("dispersion", "words"), [
+    ("1", "istio-error-rate: requests are assumed to be independent of each other (dispersion 1)."),
+    ("3", "istio-error-rate: events are assumed to vary 3 times as much as independent ones (dispersion)."),
+])  # fmt: skip
+def test_the_plan_says_what_its_rates_rest_on(dispersion, words):
+    found = plan(changed(policy(), "spec.metrics.0.dispersion", dispersion))
+    assert "at most 1% of harmless candidates are rolled back, and at most 5%" in found.guarantees[0]
+    assert words in found.guarantees
+    assert found.warnings == ()
+
+
+def test_the_plan_warns_of_a_margin_that_the_edges_cannot_prove():
+    obj = changed(policy(), "spec.metrics", [{"template": "istio-latency", "margin": "10%", "name": "times"}])
+    [warning] = plan(obj).warnings
+    assert warning.startswith("times: margin 10% is finer than the edges, which can prove 100% at best")
