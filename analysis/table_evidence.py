@@ -198,11 +198,8 @@ def _safe_edges(question: Question) -> Floats:
     ratios = _log_ratios(crossed.reshape(-1, 4), layout.pair_odds_ratios)
     pairs = np.cumsum(ratios.reshape(*crossed.shape[:2], layout.pair_odds_ratios.size), axis=0)
     arms = arm_counts(question.counts).cumsum(axis=0)
-    path = np.zeros(len(arms))
-    for phi in np.unique(question.dispersion):
-        known = question.dispersion == phi
-        path[known] = log_e_safe(layout, arms[known], pairs[known] / phi, float(phi))
-    return path
+    dispersion = np.repeat(question.dispersion[:, None], len(question.edges), axis=1)
+    return log_e_safe(layout, arms, pairs / dispersion[:, :1, None], dispersion)
 
 
 def margin_layout(edges: tuple[float, ...], margin: float | None) -> Layout:

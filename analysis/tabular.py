@@ -212,7 +212,7 @@ def _proven_margin(question: Question) -> float | None:
     if not layout.pairs:
         return None
     shares = control_shares(layout, arm_counts(question.counts).sum(axis=0)[None])[0]
-    pairs = [layout.pairs[pair] for pair in np.flatnonzero(comparable(shares))]
+    pairs = [layout.pairs[pair] for pair in np.flatnonzero(comparable(layout, shares))]
     edges = question.edges
     return max((edges[far] / edges[near] - 1 for near, far in pairs), default=None)
 

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import hypergeom, nchypergeom_fisher
 
-from analysis.eprocess import ERROR_ODDS_RATIOS
-from analysis.tabular import Settings, TableError, judge_table, parse
+from analysis.design import Design, Interval, MetricDesign
+from analysis.eprocess import ERROR_ODDS_RATIOS, mixture_path, safe_log_prior, safe_odds_ratios
+from analysis.judge import advance, fresh, verdict
+from analysis.table_evidence import mixture_paths
+from analysis.table_text import TableError
+from analysis.tables import Arm, Table
+from analysis.tabular import Case, Settings, judge_table, judge_tables, parse
 
 HEADER = "interval,control_total,control_events,candidate_total,candidate_events"
 ROWS = [(1800, 17, 200, 4), (1800, 20, 200, 9), (1750, 12, 190, 8), (1800, 0, 200, 0)]
@@ -186,6 +191,10 @@ def test_any_text_is_a_table_or_an_error(text):
         ({"alpha": 1e-320}, "alpha"),
         ({"odds_ratios": (0.5, 2.0)}, "all above or all below"),
         ({"odds_ratios": (1.0,)}, "all above or all below"),
+        ({"margin": 0.0}, "margin"),
+        ({"margin": math.nan}, "margin"),
+        ({"margin": math.inf}, "margin"),
+        ({"margin": 0.5, "null_odds_ratio": 2.0, "odds_ratios": (1.0,)}, "must lie above the null"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(fields, words):
@@ -207,3 +216,139 @@ def test_an_effect_far_below_the_smallest_alternative_is_no_harm_but_the_interva
     assert found.verdict == "Undecided"
     low, high = found.confidence_sequence
     assert 1 < low < 1.0506 < high < 1.07
+
+
+def safe_by_hand(rows, null, phi=1.0):
+    """The e-values against "at least the null" by the formulas, from scipy's probabilities."""
+    ratios, weights = safe_odds_ratios(null), np.exp(safe_log_prior(null))
+    products, path = np.ones(len(ratios)), []
+    for n_b, k_b, n_c, k_c in rows:
+        n, total = n_b + n_c, k_b + k_c
+        chances = [nchypergeom_fisher.pmf(k_c, n, total, n_c, w) for w in (null, *ratios)]
+        products = products * (np.array(chances[1:]) / chances[0]) ** (1 / phi)
+        path.append(float(products @ weights))
+    return path
+
+
+@pytest.mark.parametrize(("margin", "phi"), [(0.5, 1.0), (2.0, 1.0), (0.5, 2.5)])
+def test_the_proof_of_safety_is_the_one_computed_by_hand(margin, phi):
+    found = judge_table(table(ROWS[:3]), Settings(margin=margin, dispersion=phi))
+    assert np.exp(found.margin.log_e_values) == pytest.approx(
+        safe_by_hand(ROWS[:3], 1 + margin, phi), rel=1e-9
+    )
+
+
+def test_a_margin_changes_nothing_in_the_search_for_harm():
+    with_it, without = judge_table(table(ROWS), Settings(margin=0.5)), judge_table(table(ROWS), Settings())
+    assert with_it.log_e_values == pytest.approx(without.log_e_values, rel=1e-12)
+    fields = with_it.as_dict()
+    assert without.as_dict().keys() == fields.keys() - {
+        "margin",
+        "proven_margin",
+        "safe_at",
+        "e_safe",
+        "log_e_safe",
+    }
+    assert fields["assumed"]["margin"] == fields["margin"] == 0.5
+
+
+def test_a_good_candidate_is_safe_and_harm_outranks_safety():
+    good, late = [(1800, 20, 200, 2)] * 20, [(1800, 20, 200, 20)] * 20
+    found = judge_table(table(good), Settings(margin=0.5))
+    first = np.flatnonzero(np.exp(found.margin.log_e_values) >= 20)[0]
+    assert (found.verdict, found.margin.safe_at, found.crossed_at) == ("Safe", first, None)
+    assert f"margin of 50%: e-value at most {np.exp(max(found.margin.log_e_values)):.3g}" in found.sentence()
+    both = judge_table(table([*good, *late]), Settings(margin=0.5))
+    assert both.verdict == "Harmful"
+    assert both.margin.safe_at == first < both.crossed_at
+
+
+EDGES = (100, 250, 500)
+
+
+def latency_table(events):
+    """Thirty intervals with 1800 and 200 requests; `events` are those of control and candidate per edge."""
+    rows = [
+        f"{i},{edge},1800,{k_b},200,{k_c}"
+        for i in range(30)
+        for edge, (k_b, k_c) in zip(EDGES, events, strict=True)
+    ]
+    return parse("\n".join([HEADER.replace("interval", "interval,edge"), *rows]))
+
+
+@pytest.mark.parametrize(
+    ("events", "margin"),
+    [
+        ([(900, 100), (180, 20), (36, 4)], 1.0),
+        ([(900, 100), (180, 20), (36, 8)], 0.5),
+        ([(2, 0), (1, 0), (0, 0)], 0.5),
+    ],
+)
+def test_a_margin_of_time_is_proven_as_the_loop_proves_it(events, margin):
+    metric = MetricDesign("latency", "histogram", tuple(map(float, EDGES)), margin=margin)
+    design = Design((metric,), 0.05, 0.05, planned_looks=30, min_samples=1)
+    arms = [Arm(total, tuple(k[arm] for k in events)) for arm, total in enumerate((1800, 200))]
+    intervals = [Interval(10 * i, 0.1, {"latency": Table(10 * i, *arms)}) for i in range(1, 31)]
+    [evidence] = advance([(design, fresh(design), intervals)])
+    [expected] = verdict(design, evidence).metrics
+    found = judge_table(latency_table(events), Settings(margin=margin))
+    assert found.margin.log_e_values[-1] == pytest.approx(math.log(expected.e_safe), rel=1e-5)
+    assert found.margin.proven == pytest.approx(expected.proven_margin)
+
+
+def test_edges_that_lie_too_far_apart_prove_a_larger_margin_and_say_so():
+    found = judge_table(latency_table([(900, 100), (180, 20), (36, 4)]), Settings(margin=0.25))
+    assert found.margin.proven == 1.5
+    assert "margin of 150% (asked for 25%; no edges lie closer)" in found.sentence()
+
+
+def test_a_margin_of_time_needs_all_edges_of_an_interval():
+    text = "\n".join([HEADER + ",edge", "0,10,1,10,2,100", "0,10,1,10,2,200", "7,10,1,10,2,100"])
+    with pytest.raises(TableError, match="interval 7: for a margin, every edge must have the same totals"):
+        judge_table(parse(text), Settings(margin=0.5))
+
+
+def test_without_data_nothing_is_safe():
+    found = judge_table(latency_table([(0, 0)] * 3), Settings(margin=0.5))
+    empty = parse(f"{HEADER},edge\n0,0,0,2000,0,100\n0,0,0,2000,0,200")
+    nothing = judge_table(empty, Settings(margin=0.5))
+    assert found.verdict == "Safe"
+    assert (nothing.verdict, nothing.margin.safe_at) == ("NoData", None)
+
+
+def test_many_tables_together_say_what_each_says_alone_bit_for_bit():
+    tables = [table(ROWS), table([]), latency_table([(900, 100), (180, 20), (36, 4)]), table([*ROWS, *BAD])]
+    settings = [Settings(), Settings(restart=False), Settings(dispersion=2.0), Settings(null_odds_ratio=1.2)]
+    cases = [Case(each, own) for each in tables for own in settings]
+    assert judge_tables(cases) == [judge_table(each, own) for each, own, _ in cases]
+
+
+def test_paths_of_many_tables_are_the_mixture_path_of_each():
+    rng = np.random.default_rng(1)
+    increments = [rng.normal(size=(length, 6)) for length in (3, 7, 7, 1)]
+    planned = [3, 5, None, 9]
+    for own, looks, path in zip(increments, planned, mixture_paths(increments, planned), strict=True):
+        assert path.tolist() == mixture_path(own, looks).tolist()
+
+
+def test_all_evidence_so_far_is_divided_by_the_dispersion_known_by_then():
+    known = np.array([1.0, 1.0, 2.5, 2.5])
+    [found] = judge_tables([Case(table(ROWS), Settings(margin=0.5), known)])
+    for look, phi in enumerate(known.tolist()):
+        fixed = judge_table(table(ROWS), Settings(margin=0.5, dispersion=phi))
+        assert found.log_e_values[look] == fixed.log_e_values[look]
+        assert found.margin.log_e_values[look] == fixed.margin.log_e_values[look]
+    assert found.confidence_sequence == fixed.confidence_sequence
+    assert found.assumed["dispersion"] == 2.5
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 20)] * 4), max_size=4),
+    st.lists(st.floats(1, 20), min_size=4, max_size=4),
+)
+def test_no_dispersion_wherever_from_adds_a_crossing(rows, known):
+    counts = [(a + b, a, c + d, c) for a, b, c, d in rows]
+    case = Case(table(counts), Settings(), np.array(known[: len(rows)]))
+    [divided], plain = judge_tables([case]), judge_table(table(counts), Settings())
+    pairs = zip(divided.log_e_values, plain.log_e_values, known, strict=False)
+    assert all(low <= max(0.0, high) / phi + 1e-9 for low, high, phi in pairs)

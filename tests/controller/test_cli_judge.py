@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
+from tests.support.long_tables import mesh
 
 HEADER = "interval,control_total,control_events,candidate_total,candidate_events"
 HARMFUL = f"{HEADER}\n0,1800,20,200,4\n1,1800,20,200,12\n2,1800,20,200,14\n"
@@ -85,6 +86,7 @@ def test_crossing_with_alternatives_below_the_null_is_safe(run, tmp_path):
         (HEADER.encode() + b"\n0,10,1,5,-1\n", "bad.csv: row 2: candidate_events"),
         (bytes(range(256)), "bad.csv: row 2: not a text file in UTF-8, found byte 0x80"),
         (b"\x00" * 50, "bad.csv: row 1: the header must be"),
+        (b"interval,variant,series,total,events\n0,new,x,5,6\n", "bad.csv: row 2: events 6 is above total 5"),
         (None, "bad.csv: No such file or directory"),
     ],
 )
@@ -121,6 +123,14 @@ def test_a_folder_is_no_table(run):
         (["--odds-ratios", ""], "--odds-ratios"),
         (["--odds-ratios", "0.5,2"], "all above or all below"),
         (["--planned-looks", "0"], "planned looks"),
+        (["--dispersion", "much"], "--dispersion must be a number from 1 or auto, not 'much'"),
+        (["--dispersion", "auto"], "quiet.csv: --dispersion auto needs the long form"),
+        (["--dispersion", "2", "--assume", "2"], "--assume goes with --dispersion auto only"),
+        (["--margin", "0"], "--margin must be a percentage such as 50%"),
+        (["--margin", "1"], "--margin must be a percentage such as 50%"),
+        (["--margin", "-5%"], "--margin must be a percentage such as 50%"),
+        (["--margin", "half"], "--margin must be a percentage such as 50%"),
+        (["--margin", "50%", "--null-odds-ratio", "2", "--odds-ratios", "1"], "must lie above the null"),
     ],
 )
 def test_a_bad_option_is_one_line_on_stderr(run, options, words):
@@ -129,6 +139,64 @@ def test_a_bad_option_is_one_line_on_stderr(run, options, words):
     assert result.stdout == ""
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("margin", ["50%", "0.5", "1.5"])
+def test_a_margin_may_be_a_percentage_a_fraction_or_the_odds_ratio(run, tmp_path, margin):
+    (tmp_path / "good.csv").write_text(HEADER + "".join(f"\n{i},1800,20,200,2" for i in range(40)))
+    found = json.loads(run("good.csv", "--margin", margin, "-o", "json").stdout)
+    assert found["verdict"] == "Safe"
+    assert found["margin"] == 0.5
+    assert found["e_safe"][found["safe_at"]] >= 20 > found["e_safe"][found["safe_at"] - 1]
+
+
+def test_a_margin_of_time_names_the_file_whose_edges_are_incomplete(run, tmp_path):
+    rows = "0,10,1,10,2,100\n0,10,1,10,2,200\n1,10,1,10,2,100"
+    (tmp_path / "edges.csv").write_text(f"{HEADER},edge\n{rows}\n")
+    assert run("edges.csv").exit_code == 0
+    result = run("edges.csv", "--margin", "50%")
+    assert result.exit_code == 2
+    assert "edges.csv: interval 1: for a margin, every edge must have the same totals" in result.stderr
+
+
+def test_long_form_is_known_by_its_header_and_says_its_dispersion(run, tmp_path):
+    (tmp_path / "long.csv").write_text(mesh(1, ("new", 0.03), history=120, cluster=5))
+    result = run("quiet.csv", "long.csv", "-o", "json")
+    quiet, long = map(json.loads, result.stdout.splitlines())
+    assert (quiet["file"], long["file"]) == ("quiet.csv", "long.csv")
+    assert long["candidate"] == "new"
+    assert long.keys() - quiet.keys() == {"candidate", "dispersion"}
+    assert long["dispersion"]["method"] == "given"
+    measured = json.loads(run("long.csv", "-o", "json", "--dispersion", "auto").stdout)["dispersion"]
+    assert measured["method"] == "placebo"
+    assert measured["value"] > 3
+    assert "120 intervals of 9 series" in measured["rests_on"]
+    assert "dispersion" in run("long.csv", "--dispersion", "auto").stdout
+
+
+def test_what_is_assumed_reaches_a_table_without_history(run, tmp_path):
+    (tmp_path / "long.csv").write_text(mesh(2, ("new", 0.01), intervals=20))
+    found = json.loads(run("long.csv", "-o", "json", "--dispersion", "auto", "--assume", "6").stdout)
+    assert min(found["dispersion"]["path"]) == 6
+
+
+def test_several_candidates_have_an_object_and_a_line_each(run, tmp_path):
+    (tmp_path / "long.csv").write_text(mesh(3, ("a", 0.01), ("b", 0.04)))
+    found = json.loads(run("long.csv", "-o", "json").stdout)
+    assert (found["verdict"], found["blame"]) == ("Harmful", "b")
+    assert {name: own["verdict"] for name, own in found["candidates"].items()} == {
+        "a": "Undecided",
+        "b": "Harmful",
+    }
+    assert [own["bound"] for own in found["candidates"].values()] == pytest.approx([40, 40])
+    run_line, *lines = run("long.csv").stdout.splitlines()
+    assert run_line.startswith("long.csv: Harmful: 2 candidates, average e-value")
+    assert [line.split(": ")[1:3] for line in lines] == [["a", "Undecided"], ["b", "Harmful"]]
+
+
+def test_a_name_in_a_table_cannot_steer_the_terminal(run, tmp_path):
+    (tmp_path / "long.csv").write_text(mesh(4, ("new\x1b[31m", 0.01), intervals=3))
+    assert "\x1b" not in run("long.csv").stdout
 
 
 @pytest.mark.parametrize("options", [["-o", "xml"], ["--alpha", "much"], ["--unknown"], []])
