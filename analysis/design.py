@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from analysis.confidence import NODES
-from analysis.eprocess import harm_odds_ratios, safe_odds_ratios
+from analysis.confidence import COARSE_NODES, NODES
+from analysis.eprocess import safe_odds_ratios
+from analysis.stakes import harm_stakes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from analysis.hypergeometric import Floats
+    from analysis.stakes import Stakes
     from analysis.tables import Table
 
 
@@ -24,7 +26,9 @@ class MetricDesign:
     """One guardrail. Raises ValueError when its numbers make no sense.
 
     `margin` and `tolerance` are fractions (0.25 is 25 %), of the odds; the margin of a histogram is a
-    fraction of the time itself. `edges` (rising, in `unit`) belong to a histogram only.
+    fraction of the time itself. `edges` (rising, in `unit`) belong to a histogram only, as does `tail`: the
+    share of slow requests below which the control has too few to compare with (analysis.margin). `dispersion`
+    holds where an interval does not bring one.
     """
 
     name: str
@@ -34,6 +38,7 @@ class MetricDesign:
     tolerance: float = 0.0
     dispersion: float = 1.0
     unit: str = "requests"
+    tail: float = 0.01
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.edges))
@@ -43,6 +48,7 @@ class MetricDesign:
             "margin must be above 0": self.margin is None or self.margin > 0,
             "tolerance must be at least 0": self.tolerance >= 0,
             "dispersion must be at least 1": self.dispersion >= 1,
+            "tail must lie between 0 and 0.5": 0 < self.tail < 0.5,
         }
         for words, holds in checks.items():
             if not holds:
@@ -51,7 +57,7 @@ class MetricDesign:
     @property
     def layout(self) -> Layout:
         """How its evidence is laid out."""
-        return _layout(self.edges, self.margin, self.tolerance)
+        return _layout(self.edges, self.margin, self.tolerance, self.tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class Interval:
     tables: Mapping[str, Table | None]
     requests: tuple[int, int] | None = None
     inconsistent: tuple[str, ...] = ()
+    dispersion: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Per metric the dispersion of each lane, known before the interval began; else the design's."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -101,8 +109,11 @@ class Layout:
     """
 
     lanes: int
+    nodes: int
     null: float
+    stakes: Stakes
     safe_null: float | None
+    tail: float
     pairs: tuple[tuple[int, int], ...]
     odds_ratios: Floats
     harm: slice
@@ -111,22 +122,26 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def _layout(edges: tuple[float, ...], margin: float | None, tolerance: float) -> Layout:
+def _layout(edges: tuple[float, ...], margin: float | None, tolerance: float, tail: float) -> Layout:
     """Return the layout; `odds_ratios` are nodes, null, alternatives, then the same for the margin."""
     null = 1 + tolerance
-    harm = harm_odds_ratios(null, latency=bool(edges))
+    stakes = harm_stakes(null, latency=bool(edges))
+    nodes = COARSE_NODES if edges else NODES
     safe_null = 1 + margin if margin is not None and not edges else None
     safe = () if safe_null is None else (safe_null, *safe_odds_ratios(safe_null))
-    first = NODES.size + 1
-    last = first + len(harm)
+    first = nodes.size + 1
+    last = first + len(stakes.odds_ratios)
     return Layout(
         lanes=max(1, len(edges)),
+        nodes=nodes.size,
         null=null,
+        stakes=stakes,
         safe_null=safe_null,
+        tail=tail,
         pairs=() if margin is None else _pairs(edges, margin),
-        odds_ratios=np.concatenate([np.exp(NODES), [null], harm, safe]),
+        odds_ratios=np.concatenate([np.exp(nodes), [null], stakes.odds_ratios, safe]),
         harm=slice(first, last),
-        safe=slice(last + 1, last + len(safe)),
+        safe=slice(last + bool(safe), last + len(safe)),
         pair_odds_ratios=np.array(safe_odds_ratios(1.0)),
     )
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ERROR_ODDS_RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 LATENCY_ODDS_RATIOS = (1.1, *ERROR_ODDS_RATIOS)
 _SAFE_DIVISORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+_ON_EQUAL = 0.7
 LARGEST = 1e300
 """Reported e-values end here; their logarithms do not."""
 
@@ -52,9 +53,9 @@ def safe_odds_ratios(null: float) -> tuple[float, ...]:
 
 
 def safe_log_prior(null: float) -> Floats:
-    """Return the log-weights of `safe_odds_ratios(null)`: half on 1, which a good candidate is close to."""
+    """Return the log-weights of `safe_odds_ratios(null)`: most on 1, which a good candidate is close to."""
     count = len(_SAFE_DIVISORS)
-    shares = [0.5] + [0.5 / count] * count if null > 1 else [1 / count] * count
+    shares = [_ON_EQUAL] + [(1 - _ON_EQUAL) / count] * count if null > 1 else [1 / count] * count
     return np.log(shares)
 
 

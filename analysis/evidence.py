@@ -1,27 +1,31 @@
 """All that the judge remembers of a run: sums, so small that they are stored with every look, and exact.
 
 `from_dict(design, to_dict(evidence))` is the same evidence bit for bit: floats travel as base64 of their
-bytes.
+bytes. Sums are rounded to single precision after every interval, so that a metric with eight edges takes less
+than 2 kB as JSON; the rounding moves an e-value by some millionths.
 """
 
 from __future__ import annotations
 
 import base64
 import math
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.srm import LOG_TILTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from analysis.design import Design, Layout, MetricDesign
-    from analysis.hypergeometric import Floats, Ints
+    from analysis.hypergeometric import Ints
 
-_VERSION = 1
+_VERSION = 2
+Singles: TypeAlias = NDArray[np.float32]
 
 
 class MetricEvidence(NamedTuple):
@@ -29,17 +33,29 @@ class MetricEvidence(NamedTuple):
 
     counts: Ints
     """(2, 1 + lanes): control and candidate; requests, then events per lane."""
-    likelihood: Floats
-    """(lanes, odds ratios): ln P(k | w) - ln P(k | 1), summed and divided by the dispersion."""
-    restart: Floats
-    """(lanes, alternatives): ln R of the restart half."""
-    pairs: Floats
-    """(pairs, alternatives): as `likelihood`, for the latency margin."""
-    mantel_haenszel: Floats
+    likelihood: Singles
+    """(lanes, nodes): ln P(k | w) - ln P(k | 1) at the nodes, summed and divided by the dispersion."""
+    start: Singles
+    """(lanes, alternatives): ln P(k | w) - ln P(k | null), likewise: L of the bet from the start."""
+    restart: Singles
+    """(lanes, alternatives): ln R of the bets on a later start."""
+    safe: Singles
+    """(1, alternatives) for a proportion with a margin, else (0, alternatives): L against the margin."""
+    pairs: Singles
+    """(pairs, alternatives): the same for the pairs of edges of a latency margin."""
+    mantel_haenszel: Singles
     """(lanes, 2): both sums of the common odds ratio."""
+    dispersion: Singles
+    """(lanes,): the largest dispersion by which an interval was divided; 0 at first."""
+    log_boost: tuple[float, float]
+    """ln of what was got back of the overshoot (`analysis.overshoot`): of the bet on harm, and on safety."""
     log_e: float
     """ln of the e-value for harm now."""
     peak: float
+    """Its largest value so far."""
+    log_safe: float
+    """ln of the e-value against the margin now, for a proportion; 0 without a margin."""
+    safe_peak: float
     """Its largest value so far."""
     last_data: int | None
     """End of the last interval with requests in both arms."""
@@ -50,7 +66,7 @@ class Evidence:
     """The sums of one run after `looks` intervals, the last of which ended at `end` (unix seconds)."""
 
     metrics: tuple[MetricEvidence, ...]
-    srm: Floats
+    srm: Singles
     """ln of the likelihood ratio of every tilt of the split."""
     requests: tuple[int, int, float]
     """Requests of control and candidate that were tested for the split, and the candidate's as intended."""
@@ -76,7 +92,8 @@ class Evidence:
             "blame": self.blame,
             "inconsistent": list(self.inconsistent),
             "requests": list(self.requests[:2]),
-            "state": _pack(self.srm, [self.requests[2], self.log_e, self.peak, self.srm_peak]),
+            "srm": _pack(self.srm),
+            "exact": _pack_exact(self.requests[2], self.log_e, self.peak, self.srm_peak),
             "metrics": [_metric_to_dict(metric) for metric in self.metrics],
         }
 
@@ -85,8 +102,8 @@ class Evidence:
         """Return the evidence that `to_dict` wrote. Raises ValueError when it belongs to another design."""
         if data.get("version") != _VERSION or len(data["metrics"]) != len(design.metrics):
             raise ValueError("stored evidence does not belong to this design")
-        srm, scalars = _unpack(data["state"], [(LOG_TILTS.size,), (4,)])
-        expected, log_e, peak, srm_peak = scalars.tolist()
+        srm = _unpack(data["srm"], [(LOG_TILTS.size,)])[0]
+        expected, log_e, peak, srm_peak = _exact(data["exact"], 4)
         return cls(
             metrics=tuple(map(_metric_from_dict, design.metrics, data["metrics"])),
             srm=srm,
@@ -106,50 +123,84 @@ def fresh(design: Design) -> Evidence:
     """Return the evidence of a run that has seen nothing."""
     return Evidence(
         metrics=tuple(_fresh_metric(metric.layout) for metric in design.metrics),
-        srm=np.zeros(LOG_TILTS.size),
+        srm=np.zeros(LOG_TILTS.size, dtype=np.float32),
         requests=(0, 0, 0.0),
     )
 
 
 def _fresh_metric(layout: Layout) -> MetricEvidence:
-    likelihood, restart, pairs, mantel_haenszel = (np.zeros(shape) for shape in _shapes(layout))
+    arrays = [np.zeros(shape, dtype=np.float32) for shape in _shapes(layout)]
+    arrays[_RESTART] -= np.float32(math.inf)
     counts = np.zeros((2, 1 + layout.lanes), dtype=np.int64)
-    return MetricEvidence(counts, likelihood, restart - math.inf, pairs, mantel_haenszel, 0.0, 0.0, None)
+    return _metric(counts, arrays, ((0.0,) * 6), None)
+
+
+_RESTART = 2
+"""Position of `restart` among the arrays of singles."""
 
 
 def _shapes(layout: Layout) -> list[tuple[int, ...]]:
-    """Return the shapes of a metric's arrays of floats, in order."""
+    """Return the shapes of a metric's arrays of singles, in order."""
+    alternatives = layout.harm.stop - layout.harm.start
     return [
-        (layout.lanes, layout.odds_ratios.size),
-        (layout.lanes, layout.harm.stop - layout.harm.start),
+        (layout.lanes, layout.nodes),
+        (layout.lanes, alternatives),
+        (layout.lanes, alternatives),
+        (int(layout.safe_null is not None), layout.safe.stop - layout.safe.start),
         (len(layout.pairs), layout.pair_odds_ratios.size),
         (layout.lanes, 2),
+        (layout.lanes,),
     ]
 
 
+def _metric(
+    counts: Ints, arrays: Sequence[Singles], exact: tuple[float, ...], last_data: int | None
+) -> MetricEvidence:
+    likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion = arrays
+    harm_boost, safe_boost, log_e, peak, log_safe, safe_peak = exact
+    return MetricEvidence(
+        counts, likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion,
+        (harm_boost, safe_boost), log_e, peak, log_safe, safe_peak, last_data,
+    )  # fmt: skip
+
+
 def _metric_to_dict(metric: MetricEvidence) -> dict[str, Any]:
-    arrays = (metric.likelihood, metric.restart, metric.pairs, metric.mantel_haenszel)
-    state = _pack(*arrays, [metric.log_e, metric.peak])
-    return {"counts": metric.counts.tolist(), "lastData": metric.last_data, "state": state}
+    arrays = (
+        metric.likelihood, metric.start, metric.restart, metric.safe, metric.pairs, metric.mantel_haenszel,
+        metric.dispersion,
+    )  # fmt: skip
+    exact = (*metric.log_boost, metric.log_e, metric.peak, metric.log_safe, metric.safe_peak)
+    return {
+        "counts": metric.counts.tolist(),
+        "lastData": metric.last_data,
+        "state": _pack(*arrays),
+        "exact": _pack_exact(*exact),
+    }
 
 
 def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEvidence:
-    *arrays, scalars = _unpack(data["state"], [*_shapes(design.layout), (2,)])
-    likelihood, restart, pairs, mantel_haenszel = arrays
+    arrays = _unpack(data["state"], _shapes(design.layout))
     counts = np.array(data["counts"], dtype=np.int64)
-    log_e, peak = scalars.tolist()
-    return MetricEvidence(counts, likelihood, restart, pairs, mantel_haenszel, log_e, peak, data["lastData"])
+    return _metric(counts, arrays, _exact(data["exact"], 6), data["lastData"])
 
 
-def _pack(*arrays: Floats | list[float]) -> str:
+def _pack(*arrays: Singles) -> str:
     flat = np.concatenate([np.ravel(array) for array in arrays])
-    return base64.b64encode(flat.astype("<f8").tobytes()).decode("ascii")
+    return base64.b64encode(flat.astype("<f4").tobytes()).decode("ascii")
 
 
-def _unpack(text: str, shapes: list[tuple[int, ...]]) -> list[Floats]:
-    flat = np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
+def _unpack(text: str, shapes: list[tuple[int, ...]]) -> list[Singles]:
+    flat = np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
     sizes = [math.prod(shape) for shape in shapes]
     if flat.size != sum(sizes):
         raise ValueError("stored evidence does not belong to this design")
     parts = np.split(flat, np.cumsum(sizes)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _pack_exact(*values: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}d", *values)).decode("ascii")
+
+
+def _exact(text: str, count: int) -> tuple[float, ...]:
+    return struct.unpack(f"<{count}d", base64.b64decode(text))

@@ -28,10 +28,14 @@ Ints = NDArray[np.int64]
 
 _BLOCK = 256
 """Rows of a block of short sums."""
-_WIDTHS = (1, 8, 16, 32, 64, 128, 256, 512)
+_WIDTHS = (1, 8, 16, 32, 64, 128, 256, 400)
 """Short sums are padded to one of these widths; a sum of one term is no news."""
 _LARGEST_EXPONENT = 650.0
-"""Short sums work on plain numbers: w^j must stay far from overflow (exp(709)) and underflow."""
+"""Short sums work on plain numbers: powers of w, from the middle on, stay far from over- and underflow."""
+_LOST = 700.0
+"""Terms below exp(-745) are 0: no loss to a sum that exceeds the largest power of w by exp(-700)."""
+_LONG_BLOCK = 64
+"""Tables of long sums that are worked on at once."""
 _REACH = 66
 """Points on each side of the mode of a long sum."""
 _SMALL = 16
@@ -56,14 +60,18 @@ def log_likelihood_ratios(
     result = np.zeros((len(tables), log_w.size))
     low, length = _support(tables)
     widest = float(np.abs(log_w).max(initial=0.0))
-    is_short = (length - 1) * widest <= _LARGEST_EXPONENT
+    long = length > 1
     for shorter, width in pairwise(_WIDTHS):
-        rows = np.flatnonzero(is_short & (length > shorter) & (length <= width))
+        if (width - 1) / 2 * widest > _LARGEST_EXPONENT:
+            break
+        rows = np.flatnonzero((length > shorter) & (length <= width))
         for start in range(0, rows.size, _BLOCK):
             block = rows[start : start + _BLOCK]
-            result[block] = _short_sums(tables[block], low[block], length[block], log_w, width)
-    for row in np.flatnonzero((length > 1) & ~(is_short & (length <= _WIDTHS[-1]))):
-        result[row] = _long_sums(tables[row], log_w)
+            result[block], long[block] = _short_sums(tables[block], low[block], length[block], log_w, width)
+    rows = np.flatnonzero(long)
+    for start in range(0, rows.size, _LONG_BLOCK):
+        block = rows[start : start + _LONG_BLOCK]
+        result[block] = _long_sums(tables[block], log_w)
     return result
 
 
@@ -80,8 +88,10 @@ def _support(tables: Ints) -> tuple[Ints, Ints]:
     return low, np.minimum(n_c, all_events) - low + 1
 
 
-def _short_sums(tables: Ints, low: Ints, length: Ints, log_w: Floats, width: int) -> Floats:
-    """Return the rows of at most `_BLOCK` tables whose sums have at most `width` terms."""
+def _short_sums(
+    tables: Ints, low: Ints, length: Ints, log_w: Floats, width: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the rows of at most `_BLOCK` tables whose sums have at most `width` terms, and which to redo."""
     size = len(tables)
     padded = np.zeros((_BLOCK, 6))
     padded[:, 5] = 1
@@ -95,36 +105,42 @@ def _short_sums(tables: Ints, low: Ints, length: Ints, log_w: Floats, width: int
     log_terms = np.zeros((_BLOCK, width))
     np.cumsum(np.where(inside, np.log(up / down), -np.inf), axis=1, out=log_terms[:, 1:])
     terms = np.exp(log_terms - log_terms.max(axis=1, keepdims=True))
-    powers = np.exp(np.minimum(np.arange(width)[:, None] * log_w, _LARGEST_EXPONENT))
-    log_sums = np.log(terms @ powers) - np.log(terms.sum(axis=1, keepdims=True))
-    return np.asarray(((k_c - low_) * log_w - log_sums)[:size])
+    middle = (width - 1) / 2
+    powers = np.exp((np.arange(width)[:, None] - middle) * log_w)
+    with np.errstate(divide="ignore"):
+        log_sums = np.log(terms @ powers)
+    lost = (log_sums < middle * np.abs(log_w) - _LOST).any(axis=1)
+    rows = (k_c - low_ - middle) * log_w - log_sums + np.log(terms.sum(axis=1, keepdims=True))
+    return rows[:size], lost[:size]
 
 
-def _long_sums(table: Ints, log_w: Floats) -> Floats:
-    """Return the row of one table, of any size."""
-    n_c, k_c, n_b, all_events = (float(x) for x in table)
+def _long_sums(tables: Ints, log_w: Floats) -> Floats:
+    """Return the rows of tables of any size: (tables, odds ratios)."""
+    n_c, k_c, n_b, every = (column[:, None] for column in tables.T.astype(np.float64))
     theta = np.append(log_w, 0.0)
     w = np.exp(theta)
-    b = w * (n_c + all_events) + n_b - all_events
-    mode = 2 * w * n_c * all_events / (b + np.sqrt(b * b - 4 * (w - 1) * w * n_c * all_events))
-    low, high = max(0.0, all_events - n_b), min(n_c, all_events)
+    b = w * (n_c + every) + n_b - every
+    mode = 2 * w * n_c * every / (b + np.sqrt(b * b - 4 * (w - 1) * w * n_c * every))
+    low, high = np.maximum(0.0, every - n_b), np.minimum(n_c, every)
     mode = np.clip(np.floor(mode), low, high)
-    cells = (mode, n_c - mode, all_events - mode, n_b - all_events + mode)
+    cells = (mode, n_c - mode, every - mode, n_b - every + mode)
     deviation = 1 / np.sqrt(sum(1 / (cell + 0.5) for cell in cells))
     stride = np.maximum(1.0, np.ceil((9 * deviation + 25) / _REACH))
-    j = mode[:, None] + stride[:, None] * np.arange(-_REACH, _REACH + 1)
-    inside = (j >= low) & (j <= high)
+    j = mode[..., None] + stride[..., None] * np.arange(-_REACH, _REACH + 1)
+    low, high, k_c = low[..., None], high[..., None], k_c[..., None]
+    margins = (n_c[..., None], n_b[..., None], every[..., None])
     shift = (j - k_c) * theta[:, None]
-    log_terms = np.where(
-        inside, _log_coefficients(np.clip(j, low, high), n_c, n_b, all_events) + shift, -np.inf
-    )
-    top = log_terms.max(axis=1)
-    log_sums = top + np.log(np.exp(log_terms - top[:, None]).sum(axis=1) * stride)
-    return np.asarray(log_sums[-1] - log_sums[:-1])
+    inside = (j >= low) & (j <= high)
+    log_terms = np.where(inside, log_coefficients(np.clip(j, low, high), *margins) + shift, -np.inf)
+    top = log_terms.max(axis=-1)
+    log_sums = top + np.log(np.exp(log_terms - top[..., None]).sum(axis=-1) * stride)
+    return np.asarray(log_sums[:, -1:] - log_sums[:, :-1])
 
 
-def _log_coefficients(j: Floats, n_c: float, n_b: float, all_events: float) -> Floats:
-    """Return ln C(n_c, j) C(n_b, K - j), up to a constant, as deviances.
+def log_coefficients(j: Floats, n_c: Floats, n_b: Floats, all_events: Floats) -> Floats:
+    """Return ln C(n_c, j) C(n_b, K - j), up to a constant per table, as deviances.
+
+    All are arrays of floats that broadcast together; j lies within the support, K > 0 and n > K.
 
     Loader, "Fast and accurate computation of binomial probabilities" (2000): they are small where the
     likelihood is large, so little cancels.
@@ -139,7 +155,7 @@ def _log_coefficients(j: Floats, n_c: float, n_b: float, all_events: float) -> F
     return -sum((_stirling_rest(x) + _deviance(x, mean) for x, mean in cells), np.zeros_like(j))
 
 
-def _deviance(x: Floats, mean: float) -> Floats:
+def _deviance(x: Floats, mean: Floats) -> Floats:
     """Return x ln(x / mean) + mean - x, for x >= 0 and a positive mean."""
     u = (x - mean) / mean
     near = np.clip(u, -0.5, 0.5)

@@ -21,20 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.confidence import NODES, mantel_haenszel_terms
 from analysis.design import Design, Interval, MetricDesign
-from analysis.eprocess import advance_restart, log_harm, restart_log_rest, restart_log_weight
 from analysis.evidence import Evidence, MetricEvidence, fresh
-from analysis.hypergeometric import log_likelihood_ratios
+from analysis.guardrail import Place, advance_metrics
 from analysis.srm import log_evidence, log_increments
 from analysis.verdict import MetricVerdict, RunVerdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from analysis.design import Layout
-    from analysis.hypergeometric import Floats, Ints
-    from analysis.tables import Table
+    from analysis.evidence import Singles
 
 __all__ = [
     "Design",
@@ -82,81 +79,21 @@ def _advance_looks(looks: Sequence[_Look]) -> list[Evidence]:
             groups.setdefault(metric.layout, []).append((run, m))
     metrics: list[list[MetricEvidence]] = [list(look.evidence.metrics) for look in looks]
     for layout, places in groups.items():
-        lanes = [(looks[run], looks[run].design.metrics[m], metrics[run][m]) for run, m in places]
-        for (run, m), advanced in zip(places, _advance_metrics(layout, lanes), strict=True):
+        own = [_place(looks[run], m, metrics[run][m]) for run, m in places]
+        for (run, m), advanced in zip(places, advance_metrics(layout, own), strict=True):
             metrics[run][m] = advanced
     splits = _advance_splits(looks)
     return [_assemble(*parts) for parts in zip(looks, metrics, splits, strict=True)]
 
 
-def _advance_metrics(
-    layout: Layout, lanes: Sequence[tuple[_Look, MetricDesign, MetricEvidence]]
-) -> Iterable[MetricEvidence]:
-    """Return the evidence of metrics of one layout after one interval each, as arrays over all of them."""
-    tables = [look.interval.tables.get(metric.name) for look, metric, _ in lanes]
-    counts = _stack_counts(layout, tables)
-    phi = np.array([metric.dispersion for _, metric, _ in lanes])[:, None, None]
-    own = np.arange(layout.lanes)
-    increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi
-    pairs = np.array([m.pairs for _, _, m in lanes])
-    if layout.pairs:
-        near, far = np.array(layout.pairs).T
-        pairs = pairs + _log_ratios(counts, near, far, layout.pair_odds_ratios) / phi
-    likelihood = np.array([m.likelihood for _, _, m in lanes]) + increments
-    planned = [(look.evidence.looks + 1, look.design.planned_looks) for look, _, _ in lanes]
-    weight = np.array([restart_log_weight(*looks) for looks in planned])[:, None, None]
-    rest = np.array([restart_log_rest(*looks) for looks in planned])[:, None]
-    gain = increments[:, :, layout.harm] - increments[:, :, NODES.size, None]
-    restart = advance_restart(np.array([m.restart for _, _, m in lanes]), weight, gain)
-    start = likelihood[:, :, layout.harm] - likelihood[:, :, NODES.size, None]
-    log_e = log_harm(start.reshape(len(lanes), -1), restart.reshape(len(lanes), -1), rest).tolist()
-    terms = mantel_haenszel_terms(*_columns(counts, own, own))
-    sums = np.array([m.mantel_haenszel for _, _, m in lanes]) + terms
-    for row, (_, _, old) in enumerate(lanes):
-        table = tables[row]
-        both = table is not None and table.control.total > 0 and table.candidate.total > 0
-        yield MetricEvidence(
-            old.counts + counts[row],
-            likelihood[row].copy(),
-            restart[row].copy(),
-            pairs[row].copy(),
-            sums[row].copy(),
-            log_e[row],
-            max(old.peak, log_e[row]),
-            table.end if table is not None and both else old.last_data,
-        )
-
-
-def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
-    """Return (tables, 2, 1 + lanes): per arm its requests, then events. No table counts as zeros."""
-    nothing = (0,) * (2 * layout.lanes + 2)
-    rows = [
-        nothing if t is None else (t.control.total, *t.control.events, t.candidate.total, *t.candidate.events)
-        for t in tables
-    ]
-    if any(len(row) != len(nothing) for row in rows):
-        raise ValueError(f"a table has other than {layout.lanes} numbers of events per arm")
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
-
-
-def _columns(counts: Ints, near: Ints, far: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return n_c, k_c (events of lanes `far`), n_b and k_b (of lanes `near`), each (tables, lanes)."""
-    k_c, k_b = counts[:, 1, 1 + far], counts[:, 0, 1 + near]
-    n_c, n_b = (np.broadcast_to(counts[:, arm, :1], k_c.shape) for arm in (1, 0))
-    return n_c, k_c, n_b, k_b
-
-
-def _log_ratios(counts: Ints, near: Ints, far: Ints, odds_ratios: Floats) -> Floats:
-    """Return the log-likelihood ratios, (tables, lanes, odds ratios)."""
-    n_c, k_c, n_b, k_b = (column.ravel() for column in _columns(counts, near, far))
-    flat = log_likelihood_ratios(n_c, k_c, n_b, k_b, odds_ratios)
-    return flat.reshape(len(counts), near.size, odds_ratios.size)
+def _place(look: _Look, metric: int, old: MetricEvidence) -> Place:
+    return Place(look.design, look.design.metrics[metric], look.interval, look.evidence.looks + 1, old)
 
 
 class _Split(NamedTuple):
     """The test of the split after an interval."""
 
-    log_likelihood: Floats
+    log_likelihood: Singles
     log_e: float
     requests: tuple[int, int, float]
 
@@ -166,14 +103,14 @@ def _advance_splits(looks: Sequence[_Look]) -> list[_Split]:
     requests = np.array([look.interval.requests or (0, 0) for look in looks], dtype=np.float64)
     share = np.array([look.interval.intended for look in looks])
     increments = log_increments(requests[:, 0], requests[:, 1], share)
-    sums = np.array([look.evidence.srm for look in looks]) + increments
+    sums = np.array([look.evidence.srm for look in looks], dtype=np.float64) + increments
     splits = []
     for look, row, log_e in zip(looks, sums, log_evidence(sums).tolist(), strict=True):
         control, candidate, expected = look.evidence.requests
         more = look.interval.requests if 0 < look.interval.intended < 1 else None
         b, c = more or (0, 0)
         total = (control + b, candidate + c, expected + (b + c) * look.interval.intended)
-        splits.append(_Split(row.copy(), log_e, total))
+        splits.append(_Split(row.astype(np.float32), log_e, total))
     return splits
 
 

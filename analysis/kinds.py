@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from analysis.eprocess import e_value, log_sum_exp, safe_log_prior
+from analysis.eprocess import e_value
 from analysis.margin import log_e_safe as log_e_pairs
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def _log_e_safe(metric: MetricDesign, own: Sequence[MetricEvidence], counts: Int
     """Return ln of the e-value against "worse than the margin", per run; ln 0 where nothing tells of it."""
     layout = metric.layout
     if layout.safe_null is not None:
-        likelihood = np.array([each.likelihood[0] for each in own])
-        gains = likelihood[:, layout.safe] - likelihood[:, layout.safe.start - 1, None]
-        return log_sum_exp(gains + safe_log_prior(layout.safe_null))
-    pairs = np.array([each.pairs for each in own])
-    return log_e_pairs(layout, counts, pairs, metric.dispersion)
+        return np.array([each.log_safe for each in own])
+    pairs = np.array([each.pairs for each in own], dtype=np.float64)
+    dispersion = np.array([each.dispersion for each in own], dtype=np.float64)
+    return log_e_pairs(layout, counts, pairs, dispersion)

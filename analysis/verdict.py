@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.confidence import NODES, confidence_bounds, mantel_haenszel
-from analysis.eprocess import e_value, log_mean, log_sum_exp, safe_log_prior
+from analysis.confidence import confidence_bounds, mantel_haenszel
+from analysis.eprocess import e_value, log_mean
 from analysis.margin import comparable, control_shares
 from analysis.margin import log_e_safe as log_e_pairs
 from analysis.words import metric_sentence, split_sentence
@@ -48,7 +48,7 @@ class MetricVerdict:
     margin" (None without a margin or without an edge that tells), with `bound_safe`. `odds_ratio` and
     `interval` (None: undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most
     evidence of harm. `proven_margin` is, for a histogram, the margin that its edges can show; at least the
-    one asked for.
+    one asked for. `dispersion` is the largest by which the evidence was divided.
     """
 
     name: str
@@ -65,6 +65,7 @@ class MetricVerdict:
     candidate: ArmSummary
     worst_edge: float | None
     proven_margin: float | None
+    dispersion: float
     last_data: int | None
     sentence: str
 
@@ -172,11 +173,12 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
         e_safe=None if log_e_safe is None else e_value(log_e_safe),
         bound_safe=1 / design.false_promote,
         odds_ratio=mantel_haenszel(*own.mantel_haenszel[lane].tolist()),
-        interval=confidence_bounds(own.likelihood[lane, : NODES.size], design.false_rollback),
+        interval=confidence_bounds(own.likelihood[lane].astype(np.float64), design.false_rollback),
         control=control,
         candidate=candidate,
         worst_edge=metric.edges[lane] if metric.edges else None,
         proven_margin=_proven_margin(metric, own),
+        dispersion=max(1.0, float(own.dispersion.max())),
         last_data=own.last_data,
         sentence="",
     )
@@ -205,7 +207,7 @@ def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
     While there is none at any edge, it is the edge that splits all requests most evenly: it tells most.
     """
     layout = metric.layout
-    gains = log_mean(own.likelihood[:, layout.harm] - own.likelihood[:, NODES.size, None])
+    gains = log_mean(own.start.astype(np.float64))
     if gains.max() > 0:
         return int(np.argmax(gains))
     total, *events = own.counts.sum(axis=0).tolist()
@@ -219,16 +221,17 @@ def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
     """
     layout = metric.layout
     if layout.safe_null is not None:
-        gains = own.likelihood[0, layout.safe] - own.likelihood[0, layout.safe.start - 1]
-        return float(log_sum_exp(gains + safe_log_prior(layout.safe_null)))
-    log_e = float(log_e_pairs(layout, own.counts[None], own.pairs[None], metric.dispersion)[0])
+        return own.log_safe
+    pairs, dispersion = own.pairs[None].astype(np.float64), own.dispersion[None].astype(np.float64)
+    log_e = float(log_e_pairs(layout, own.counts[None], pairs, dispersion)[0])
     return log_e if math.isfinite(log_e) else None
 
 
 def _proven_margin(metric: MetricDesign, own: MetricEvidence) -> float | None:
     """Return how much slower than the control a candidate may be that the telling edges call safe."""
-    shares = control_shares(metric.layout, own.counts[None])[0] if metric.layout.pairs else np.zeros(0)
-    pairs = [metric.layout.pairs[pair] for pair in np.flatnonzero(comparable(shares))]
+    layout = metric.layout
+    shares = control_shares(layout, own.counts[None])[0] if layout.pairs else np.zeros(0)
+    pairs = [layout.pairs[pair] for pair in np.flatnonzero(comparable(layout, shares))]
     return max((metric.edges[far] / metric.edges[near] - 1 for near, far in pairs), default=None)
 
 
@@ -241,7 +244,7 @@ def _split_verdict(design: Design, evidence: Evidence) -> SplitVerdict:
     control, candidate, expected = evidence.requests
     total = control + candidate
     return SplitVerdict(
-        e=e_value(float(log_mean(evidence.srm))),
+        e=e_value(float(log_mean(evidence.srm.astype(np.float64)))),
         e_max=e_value(evidence.srm_peak),
         bound=1 / design.srm_alpha,
         observed=candidate / total if total else None,
