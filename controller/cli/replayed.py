@@ -79,7 +79,8 @@ class Replayed:
 def text(found: Replayed) -> str:
     """Return the replay for people: what was read, a table, the rate of false rollbacks, and warnings."""
     asked = numbers.percent(found.design.false_rollback)
-    windows = "" if found.window_error is None else f" (±{100 * found.window_error:.1f}% between windows)"
+    # windows that are all alike, as when nothing was rolled back, tell nothing of how they differ
+    windows = f" (±{100 * found.window_error:.1f}% between windows)" if found.window_error else ""
     seen = share_words(found.false_rollback) + windows
     lines = [
         f"{found.policy.key}: {len(found.placebos.endings)} placebo runs for each effect, seed {found.seed}",

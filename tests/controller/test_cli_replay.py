@@ -61,7 +61,7 @@ def test_text_says_what_was_read_how_placebos_are_made_and_what_became_of_them(r
     assert "Effects: x2 is twice the odds of an event of errors." in lines
     rows = [line.split("  ")[0] for line in lines]
     assert [row for row in rows if row == "identical" or row[:1] == "x"] == ["identical", "x3"]
-    assert "between windows) of the placebos were rolled back for harm" in lines[-1]
+    assert "of the placebos were rolled back for harm" in lines[-1]
     assert lines[-1].endswith("the policy asks for at most 5%.")
     assert result.stderr == ""
 
@@ -87,6 +87,8 @@ def test_clustered_errors_are_found_with_a_remedy_that_helps(run):
     found = json.loads(run(made, "--runs", "60", "-o", "json").stdout)
     assert found["falseRollback"]["exceeded"] is True
     assert 5 < found["dispersion"]["errors"]["dispersion"] < 12
+    assert found["falseRollback"]["windowError"] > 0
+    assert "between windows) of the placebos were rolled back" in run(made, "--runs", "60").stdout
     assert "placebos are rolled back more often than falseRollback: 5% allows." in found["warnings"]
     assert any("raise `dispersion` (errors:" in words for words in found["warnings"])
     cured = json.loads(run(made, "--runs", "60", "-o", "json", dispersion="12").stdout)
