@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.boundaries import OneSidedNormal, TwoSidedNormal, best_r
+from analysis.fieller import ratio_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -48,8 +49,8 @@ FEWEST_EFFECTIVE = 6.0
 """The same for W^2 / sum w_i^2, the number of equal intervals that would weigh as much."""
 _HALF_NORMAL, _NORMAL = OneSidedNormal(1.0), TwoSidedNormal(1.0)
 """Variances are given to them in units of R."""
-_ROUNDING = 1e-24
-"""Variances below this share of the squares they are made of are rounding errors."""
+_ROUNDING = 1e-12
+"""Variances below this share of the squares that they are the difference of are rounding errors."""
 _ONE, _DIFFERENCE, _LEVEL, _COVARIATE = range(4)
 
 
@@ -172,8 +173,8 @@ def difference(
     """
     found = _moments(sums, planned_looks, dispersion, one_sided=False, adjusted=adjusted)
     squared_width = _squared_width(found, alpha)
-    reach = np.sqrt(np.where(squared_width < math.inf, squared_width, 0.0) * found.v_dd)
-    reach = np.where((squared_width < math.inf) & (found.v_dd > found.rounding), reach, math.inf)
+    bounded = (squared_width < math.inf) & (found.v_dd > _rounding(found))
+    reach = np.where(bounded, np.sqrt(np.where(bounded, squared_width * found.v_dd, 0.0)), math.inf)
     middle = np.where(np.isnan(found.difference), 0.0, found.difference)
     return Effect(found.difference, middle - reach, middle + reach)
 
@@ -189,7 +190,7 @@ def relative_difference(
     positive = found.level > 0
     ratio = np.where(positive, found.difference / np.where(positive, found.level, 1.0), math.nan)
     squared_width = _squared_width(found, alpha)
-    speaks = (squared_width < math.inf) & positive & (found.v_dd > found.rounding)
+    speaks = (squared_width < math.inf) & positive & (found.v_dd > _rounding(found))
     width = np.where(speaks, squared_width, 0.0)
     lower, upper = ratio_bounds(
         found.difference,
@@ -201,28 +202,8 @@ def relative_difference(
     return Effect(ratio, np.where(speaks, lower, -math.inf), np.where(speaks, upper, math.inf))
 
 
-def ratio_bounds(
-    top: Floats, bottom: Floats, *, top_top: Floats, top_bottom: Floats, bottom_bottom: Floats
-) -> tuple[Floats, Floats]:
-    """Return the ends of {rho: (top - rho bottom)^2 <= variance of (top - rho bottom)} (Fieller 1954).
-
-    The variances are already multiplied by the squared width of the sequence. The set is unbounded where
-    the bottom is not clearly apart from 0.
-    """
-    a = bottom**2 - bottom_bottom
-    b = top * bottom - top_bottom
-    c = top**2 - top_top
-    bounded = a > 0
-    root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
-    divisor = np.where(bounded, a, 1.0)
-    return (
-        np.where(bounded, (b - root) / divisor, -math.inf),
-        np.where(bounded, (b + root) / divisor, math.inf),
-    )
-
-
 class _Moments(NamedTuple):
-    """Means over intervals, (runs,) each, and the variances of those means."""
+    """Means over intervals, (runs,) each, their variances, and the squares that those were taken from."""
 
     difference: Floats
     level: Floats
@@ -231,7 +212,8 @@ class _Moments(NamedTuple):
     v_bb: Floats
     information: Floats
     effective: Floats
-    rounding: Floats
+    square_d: Floats
+    square_b: Floats
     speaks: Flags
 
 
@@ -247,7 +229,6 @@ def _moments(
     mean = sums.first / np.where(known, weight, math.nan)[:, None]
     mean, residual = _residuals(sums, mean, effective, adjusted=adjusted)
     variance = residual * (dispersion / scale**2)[:, None, None]
-    size = sums.second[:, _DIFFERENCE, _DIFFERENCE] + sums.second[:, _LEVEL, _LEVEL]
     precision = best_r(planned_looks, one_sided=one_sided) * sums.early / FEWEST
     return _Moments(
         difference=mean[:, _DIFFERENCE],
@@ -257,7 +238,8 @@ def _moments(
         v_bb=variance[:, _LEVEL, _LEVEL],
         information=scale / np.where(known, precision, 1.0),
         effective=effective,
-        rounding=_ROUNDING * size / scale**2,
+        square_d=sums.second[:, _DIFFERENCE, _DIFFERENCE] / scale**2,
+        square_b=sums.second[:, _LEVEL, _LEVEL] / scale**2,
         speaks=(sums.intervals >= FEWEST) & (effective >= FEWEST_EFFECTIVE),
     )
 
@@ -286,6 +268,11 @@ def _residuals(sums: MeanSums, mean: Floats, effective: Floats, *, adjusted: boo
     return mean - slope * z[:, None], residual
 
 
+def _rounding(found: _Moments, share: float = 0.0) -> Floats:
+    """Return the variance of "difference - share x control's mean" that rounding alone could make."""
+    return _ROUNDING * (found.square_d + (share**2 + _ROUNDING) * found.square_b)
+
+
 def _shortfall(
     found: _Moments, allowance: Allowance, *, higher_is_better: bool
 ) -> tuple[Floats, Floats, Flags]:
@@ -294,7 +281,8 @@ def _shortfall(
     share = allowance.amount if allowance.relative else 0.0
     allowed = share * found.level if allowance.relative else allowance.amount
     variance = found.v_dd - 2 * sign * share * found.v_db + share**2 * found.v_bb
-    speaks = found.speaks & (variance > found.rounding) & ((found.level > 0) | (not allowance.relative))
+    varies = variance > _rounding(found, share)
+    speaks = found.speaks & varies & ((found.level > 0) | (not allowance.relative))
     return sign * found.difference - allowed, variance, speaks
 
 

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.means import Allowance, ratio_bounds
+from analysis.fieller import ratio_bounds
 from analysis.t_mixture import log_one_sided_t_mixture, log_t_mixture, squared_t_width
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from analysis.hypergeometric import Floats
+    from analysis.means import Allowance
 
     Flags = NDArray[np.bool_]
 

@@ -20,6 +20,7 @@ import math
 from scipy.special import stdtr
 
 _ITERATIONS = 60
+_SMALLEST = 1e-280
 
 
 def log_t_mixture(t: float, n: int, p: int, phi: float) -> float:
@@ -33,8 +34,20 @@ def log_one_sided_t_mixture(t: float, n: int, p: int, phi: float) -> float:
     """Return ln e of the mixture over effects above 0, for n > p units."""
     nu, r = n - p, phi / (phi + n)
     posterior = t * math.sqrt((1 - r) * (nu + 1) / (nu + r * t * t))
-    chance = max(float(stdtr(nu + 1, posterior)), math.ulp(0.0))
-    return log_t_mixture(t, n, p, phi) + math.log(2 * chance)
+    return log_t_mixture(t, n, p, phi) + math.log(2) + _log_student(posterior, nu + 1)
+
+
+def _log_student(x: float, nu: int) -> float:
+    """Return ln P(T <= x) for Student's t with nu > 1 degrees of freedom.
+
+    Where the probability is too small for a float, far below 0, a bound that is close there: the density is
+    integrated with u / |x| >= 1 as a factor.
+    """
+    chance = float(stdtr(nu, x))
+    if chance > _SMALLEST:
+        return math.log(chance)
+    log_density = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - math.log(nu * math.pi) / 2
+    return log_density + math.log(nu / (nu - 1) / -x) - (nu - 1) / 2 * math.log1p(x * x / nu)
 
 
 def squared_t_width(n: int, p: int, phi: float, alpha: float) -> float:

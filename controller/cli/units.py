@@ -55,34 +55,35 @@ def read_units(file: Path) -> UnitRows:
 def _parquet(file: Path) -> dict[str, list[Any]]:
     """Return the columns of a Parquet file, times as unix seconds. Raises ValueError."""
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow as pa  # type: ignore[import-untyped]
         from pyarrow import parquet
     except ImportError:
         words = "reading Parquet needs pyarrow: pip install 'penstock[parquet]'"
         raise ValueError(f"{name(file)}: {words}") from None
     try:
         table = parquet.ParquetFile(file).read()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{name(file)}: not a Parquet file that can be read: {error}") from error
     return dict(zip(table.column_names, map(_cells, table.columns), strict=True))
 
 
 def _cells(column: Any) -> list[Any]:
     """Return a column's cells; times without a zone are taken to be UTC."""
-    import pyarrow
+    import pyarrow as pa
 
-    if not pyarrow.types.is_timestamp(column.type):
+    if not pa.types.is_timestamp(column.type):
         return list(column.to_pylist())
-    microseconds = column.cast(pyarrow.timestamp("us", tz=column.type.tz), safe=False).cast(pyarrow.int64())
+    microseconds = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
     return [None if cell is None else cell / 1e6 for cell in microseconds.to_pylist()]
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedUnits:
-    """A verdict on rows of units, and what it was asked."""
+    """A verdict on rows of units, and what it was asked; `any_age`: labels were not cut to equal age."""
 
     found: UnitsVerdict
     settings: UnitSettings
+    any_age: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values: a single candidate's own fields, or an object per candidate.
@@ -105,10 +106,9 @@ class JudgedUnits:
     def sentences(self) -> tuple[str, ...]:
         """Return the verdict for people: a line per candidate, and one about what was left out."""
         if not self.found.comparisons:
-            return ("NoData: no rows of a candidate", *self._left_out())
-        return (*(f"{each.candidate}: {self._sentence(each)}" for each in self.found.comparisons),) + (
-            self._left_out()
-        )
+            return ("NoData: no rows of a candidate", *self._notes())
+        own = [f"{each.candidate}: {self._sentence(each)}" for each in self.found.comparisons]
+        return (*own, *self._notes())
 
     def _comparison(self, each: Comparison) -> dict[str, Any]:
         adjusted = each.adjusted is not None
@@ -171,12 +171,15 @@ class JudgedUnits:
         margin = _words(self.settings.margin)
         return f"{harm}; nor is the margin of {margin}, e = {_e(findings.log_e_safe):.3g} of {bound}"
 
-    def _left_out(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         reasons = [
             f"{sum(counts.values())} {reason} ({', '.join(f'{n} of {arm}' for arm, n in counts.items())})"
             for reason, counts in self.found.left_out.items()
         ]
-        return (f"left out: {'; '.join(reasons)}",) if reasons else ()
+        lines = [f"left out: {'; '.join(reasons)}"] if reasons else []
+        if self.any_age:
+            lines.append("labels of all ages count; with an age, only equal ones are compared")
+        return tuple(lines)
 
     def _value(self, value: float | None) -> str:
         if value is None:
@@ -188,7 +191,8 @@ def judge_units(rows: UnitRows, settings: UnitSettings) -> JudgedUnits:
     """Return what rows of units say. Raises ValueError when no row is of the control."""
     from analysis.units import compare
 
-    return JudgedUnits(compare(rows, settings), settings)
+    any_age = rows.labelled_at is not None and settings.label_age is None
+    return JudgedUnits(compare(rows, settings), settings, any_age)
 
 
 def allowance(text: str, option: str) -> Allowance:
