@@ -1,23 +1,31 @@
-"""`penstock judge FILE...`: tables of counts from anywhere, judged by the method of the loop."""
+"""`penstock judge FILE...`: tables of counts, and rows of units, from anywhere."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from controller.cli.comparisons import (
+    TableOptions,
+    UnitOptions,
+    has_tables,
+    has_units,
+    judge_inputs,
+    read_input,
+)
 from controller.cli.line import one_line
 from controller.cli.options import fail
-from controller.cli.sources import name, read
+from controller.cli.sources import name
 
 if TYPE_CHECKING:
-    from analysis.longform import LongTable
-    from analysis.tabular import CountTable, Settings
+    from collections.abc import Sequence
 
-_AUTO = "auto"
+    from controller.cli.comparisons import Input
 
 
 class Format(StrEnum):
@@ -33,10 +41,22 @@ def register(app: typer.Typer) -> None:
 
 
 def judge(
+    ctx: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="CSV tables, one per comparison; - is stdin.")
+        list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet, one per comparison; - is stdin.")
     ],
-    alpha: Annotated[float, typer.Option(help="Chance of a false alarm over the life of each table.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="Chance of a false alarm over the life of each file.")] = 0.05,
+    margin: Annotated[
+        str | None,
+        typer.Option(
+            help="Also test whether the candidate is Safe, not worse than this. Tables: 50% or 0.5 (of the"
+            " odds; with edges, of the time), or the odds ratio itself, 1.5. Units: 2% of the control's mean,"
+            " or a number in the value's unit."
+        ),
+    ] = None,
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="For people, or a line of JSON per file.")
+    ] = (Format.TEXT),
     null_odds_ratio: Annotated[float, typer.Option(help="Odds ratio that is still tolerated.")] = 1.0,
     odds_ratios: Annotated[
         str | None,
@@ -45,61 +65,72 @@ def judge(
             " Without it, those of the loop."
         ),
     ] = None,
-    margin: Annotated[
-        str | None,
-        typer.Option(
-            help="Also test whether the candidate is Safe: not worse than this, as 50% or 0.5 (of the odds;"
-            " with edges, of the time), or as the odds ratio itself, 1.5."
-        ),
-    ] = None,
     dispersion: Annotated[
         str,
         typer.Option(
             metavar="NUMBER|auto",
-            help="Clustering of events, by which evidence is divided; auto measures it on the control's series.",
+            help="Clustering of events, by which evidence is divided; auto measures the control's series.",
         ),
     ] = "1",
     assume: Annotated[
         float | None,
         typer.Option(
-            help="With --dispersion auto: the least dispersion where there is no history; 1 without."
+            help="With --dispersion auto: the least dispersion where there is no history; 1 without it."
         ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option(help="Spend half of the bet on a regression that begins later.")
+        bool,
+        typer.Option(help="Spend half of the bet on a regression that begins later."),
     ] = True,
     planned_looks: Annotated[
-        int | None, typer.Option(help="Intervals that were planned; without it, those in the table.")
+        int | None,
+        typer.Option(help="Intervals that were planned; without it, those in the table."),
     ] = None,
-    output: Annotated[
-        Format, typer.Option("--output", "-o", help="For people, or a line of JSON per file.")
-    ] = (Format.TEXT),
+    tolerance: Annotated[
+        str | None,
+        typer.Option(help="Units: how much worse is no harm yet, given as the margin is."),
+    ] = None,
+    higher_is_better: Annotated[
+        bool, typer.Option("--higher-is-better", help="Units: values are scores, not costs.")
+    ] = False,
+    age: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Units: compare labels of this age only, as 24h."),
+    ] = None,
+    unlabelled: Annotated[
+        float | None,
+        typer.Option(help="Units: what a row without a label of that age counts as."),
+    ] = None,
+    per_unit: Annotated[
+        Literal["mean", "sum"],
+        typer.Option(help="Units: what becomes of the rows of one unit."),
+    ] = "mean",
+    planned_units: Annotated[
+        int,
+        typer.Option(help="Units: number of both variants for which sequences are narrowest."),
+    ] = 5000,
 ) -> None:
-    """Judge tables of counts: is the candidate worse than the control.
+    """Judge tables of counts, or rows of units: is the candidate worse than the control.
 
-    Each FILE is CSV. Its header is interval,control_total,control_events,candidate_total,candidate_events, or
-    in long form interval,variant,series,total,events with the variants control, history and any candidates;
-    and edge, for latencies: requests slower than it are the events. Exit status 2: a file or an option is
-    wrong, and nothing is judged.
+    The header of a FILE tells what it is. Tables: interval,control_total,control_events,candidate_total,
+    candidate_events, or in long form interval,variant,series,total,events with the variants control, history
+    and any candidates; and edge, for latencies: requests slower than it are the events. Units: variant,value
+    and perhaps covariate,unit,exposed_at,labelled_at. Exit status 2: a file or an option is wrong, and
+    nothing is judged.
     """
-    from analysis.longform_judge import judge_all
-    from analysis.tabular import Settings
-
+    of_tables = TableOptions(
+        alpha, margin, null_odds_ratio, odds_ratios, dispersion, assume, restart, planned_looks
+    )
+    of_units = UnitOptions(
+        alpha, margin, tolerance, higher_is_better, age, unlabelled, per_unit, planned_units
+    )
     try:
-        measure, stated = _dispersion(dispersion, assume)
-        settings = Settings(
-            alpha=alpha,
-            null_odds_ratio=null_odds_ratio,
-            odds_ratios=_ratios(odds_ratios),
-            dispersion=stated,
-            restart=restart,
-            planned_looks=planned_looks,
-            margin=None if margin is None else _margin(margin),
-        )
-        tables = [_table(file, settings, measure=measure) for file in files]
+        inputs = [read_input(file) for file in files]
+        _check_use(ctx, inputs)
+        verdicts = judge_inputs(files, inputs, of_tables, of_units)
     except ValueError as error:
         fail(str(error), 2)
-    for file, found in zip(files, judge_all(tables, settings, measure=measure), strict=True):
+    for file, found in zip(files, verdicts, strict=True):
         if output is Format.JSON:
             typer.echo(json.dumps({"file": name(file), **found.as_dict()}, allow_nan=False))
         else:
@@ -107,54 +138,13 @@ def judge(
                 typer.echo(one_line(f"{name(file)}: {sentence}"))
 
 
-def _number(option: str, text: str, allowed: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option} must be {allowed}, not {text[:40]!r}") from None
-
-
-def _dispersion(text: str, assume: float | None) -> tuple[bool, float]:
-    """Return whether the dispersion is measured, and the one that was stated."""
-    if text == _AUTO:
-        return True, 1.0 if assume is None else assume
-    if assume is not None:
-        raise ValueError(f"--assume goes with --dispersion {_AUTO} only")
-    return False, _number("--dispersion", text, f"a number from 1 or {_AUTO}")
-
-
-def _ratios(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    return tuple(_number("--odds-ratios", part, "numbers with commas between") for part in text.split(","))
-
-
-def _margin(text: str) -> float:
-    """Return a margin as a fraction: 50%, 0.5 and the odds ratio 1.5 are the same."""
-    allowed = "a percentage such as 50%, a fraction below 1 such as 0.5, or an odds ratio above 1 such as 1.5"
-    value = _number("--margin", text.removesuffix("%"), allowed)
-    if text.endswith("%"):
-        value /= 100
-    elif value >= 1:
-        value -= 1
-    if not value > 0:
-        raise ValueError(f"--margin must be {allowed}, not {text[:40]!r}")
-    return value
-
-
-def _table(file: Path, settings: Settings, *, measure: bool) -> CountTable | LongTable:
-    """Return the table in a file. Raises ValueError, with the file's name and one line of words."""
-    from analysis.longform import LongTable, parse_any
-    from analysis.table_text import TableError
-    from analysis.tabular import check_margin
-
-    try:
-        table = parse_any(read(file, "row"))
-        if measure and not isinstance(table, LongTable):
-            raise TableError(f"--dispersion {_AUTO} needs the long form, where the control has its series")
-        pairs = table.candidates.values() if isinstance(table, LongTable) else [table]
-        for pair in pairs if settings.margin is not None else ():
-            check_margin(pair)
-    except TableError as error:
-        raise ValueError(f"{name(file)}: {error}") from error
-    return table
+def _check_use(ctx: typer.Context, inputs: Sequence[Input]) -> None:
+    """Refuse options that were given and concern no file. Raises ValueError."""
+    tables, units = ({field.name for field in fields(options)} for options in (TableOptions, UnitOptions))
+    idle = {"tables of counts": set() if has_tables(inputs) else tables - units}
+    idle["rows of units"] = set() if has_units(inputs) else units - tables
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name or "")
+        for kind, names in idle.items():
+            if option.name in names and source is not None and source.name == "COMMANDLINE":
+                raise ValueError(f"{option.opts[0]} concerns {kind}, and no file has any")

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -192,6 +193,45 @@ def test_several_candidates_have_an_object_and_a_line_each(run, tmp_path):
     run_line, *lines = run("long.csv").stdout.splitlines()
     assert run_line.startswith("long.csv: Harmful: 2 candidates, average e-value")
     assert [line.split(": ")[1:3] for line in lines] == [["a", "Undecided"], ["b", "Harmful"]]
+
+
+def test_rows_of_units_are_known_by_their_header_beside_tables(run, tmp_path):
+    rng = np.random.default_rng(1)
+    values = [("control", 0.0), ("new", 1.0)] * 200
+    rows = "".join(f"\n{name},{shift + rng.normal():.3f}" for name, shift in values)
+    (tmp_path / "units.csv").write_text(f"variant,value{rows}\n")
+    result = run("units.csv", "quiet.csv", "-o", "json", "--margin", "50%")
+    units, quiet = map(json.loads, result.stdout.splitlines())
+    assert (units["file"], units["verdict"], units["candidate"]) == ("units.csv", "Harmful", "new")
+    assert quiet["margin"] == 0.5
+    better = json.loads(run("units.csv", "--higher-is-better", "-o", "json").stdout)
+    assert better["verdict"] != "Harmful"
+    assert run("-", stdin=f"variant,value{rows}\n").stdout.startswith("stdin: new: Harmful")
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "words"),
+    [
+        ("quiet.csv", ["--age", "24h"], "--age concerns rows of units, and no file has any"),
+        ("units.csv", ["--dispersion", "3"], "--dispersion concerns tables of counts, and no file has any"),
+        ("units.csv", ["--age", "long"], "--age must be a duration such as 90s, 5m or 1h30m, or seconds"),
+        ("units.csv", ["--margin", "much"], "--margin must be a percentage of the control's mean"),
+        ("units.csv", ["--alpha", "2"], "alpha must be above 0 and below 1"),
+    ],
+)
+def test_an_option_that_concerns_no_file_or_makes_no_sense_is_refused(run, tmp_path, file, options, words):
+    (tmp_path / "units.csv").write_text("variant,value\ncontrol,1\nnew,2\n")
+    result = run(file, *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+
+
+def test_a_bad_row_of_units_names_its_file(run, tmp_path):
+    (tmp_path / "units.csv").write_text("variant,value\ncontrol,1\nnew,x\n")
+    result = run("units.csv")
+    assert result.exit_code == 2
+    assert "units.csv: row 3: value must be" in result.stderr
 
 
 def test_a_name_in_a_table_cannot_steer_the_terminal(run, tmp_path):
