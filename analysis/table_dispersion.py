@@ -115,7 +115,8 @@ def provisional(control: SeriesCounts, share: float) -> Floats:
 
     That is X2 / df of the placebos plus two standard errors, where Var(X2 / df) is about 2 / df + 1 / V for
     counts of variance V in all (the fourth moments of Poisson variables; V + 1 keeps it finite); at least 1,
-    and 1 with a single series.
+    and 1 with a single series. Which series are a placebo rests on the requests of the whole run, the values
+    on events until then only.
     """
     present = control.totals.sum(axis=0) > 0
     if present.sum() < 2 or not 0 < share < 1:
