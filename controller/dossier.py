@@ -102,8 +102,9 @@ def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) ->
                 edges=tuple(float(edge) for edge in metric.edges or template.edges),
                 margin=metric.margin.fraction if metric.margin else None,
                 tolerance=metric.tolerance.fraction,
-                dispersion=float(metric.dispersion),
+                dispersion=metric.assumed_dispersion,
                 unit=template.unit,
+                tail=metric.tail.fraction,
             )
         )
     decision = spec.decision

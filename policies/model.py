@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from policies.units import Duration, Factor, Percent
+from policies.units import Dispersion, Duration, Factor, Percent
 
 API_GROUP = "penstock.dev"
 API_VERSION = f"{API_GROUP}/v1alpha1"
@@ -139,11 +139,27 @@ class Metric(Spec):
     the odds. For latency: of the time itself."""
     tolerance: Percent = Percent.parse("0%")
     """Roll back only for harm beyond this (odds of an event, or of a slow request)."""
-    dispersion: Factor = Factor.parse("1")
-    """Assumed clustering of events: 1 for independent requests, more for retry storms. Evidence is divided
-    by it."""
+    margin_points: Percent | None = None
+    """The margin in percentage points instead: `0.5%` accepts 1.5 % of events where the control has 1 %. For
+    proportions."""
+    tail: Percent = Percent.parse("1%")
+    """For latency: an edge that fewer of the control's requests exceed has too few to compare with; there the
+    proof of safety is that fewer than this share of the candidate's exceed it."""
+    dispersion: Dispersion = Dispersion.parse("auto")
+    """How clustered events are; evidence is divided by it. `auto` measures it on the control; a number is
+    taken as it is: 1 for independent requests, more for retry storms."""
+    assume: Factor = Factor.parse("2")
+    """The dispersion to go by while `auto` has too little history to measure it."""
+    label_delay: Duration = Duration(0)
+    """For labels that come late: this metric is judged on what is counted this long after the weights last
+    changed, when labels of both versions are of the same ages."""
     edges: Annotated[tuple[Factor, ...], Field(max_length=24)] = ()
     """For latency: bucket edges to judge, in the template's unit; empty: the template's."""
+
+    @property
+    def assumed_dispersion(self) -> float:
+        """The dispersion to go by while none has been measured."""
+        return float(self.assume if self.dispersion.value is None else self.dispersion.value)
 
 
 class Decision(Spec):
@@ -155,6 +171,22 @@ class Decision(Spec):
     """The chance to promote a candidate that is worse than a margin, however often one looks."""
     interval: Duration = Duration(10_000)
     """Time between looks: whole seconds, at least two scrapes."""
+    engine: Literal[
+        "sequential",
+        "fixedHorizonZ",
+        "welch",
+        "mannWhitney",
+        "bayesBetaBinomial",
+        "threshold",
+        "thresholdInARow",
+        "lindonMalek",
+        "turner",
+        "robustDifferences",
+    ] = "sequential"
+    """Who judges error rates. `sequential` keeps the error rates above; the others are there to compare with
+    what is used elsewhere, and `penstock plan` says what they do not guarantee."""
+    warm_up: Duration = Duration(0)
+    """After each change of weights, leave this long out of the evidence: cold caches, first fast answers."""
     min_samples: Count = 100
     """Requests each of control and candidate must have had before anything is concluded."""
     deadline: Duration = Duration(7_200_000)
@@ -167,6 +199,17 @@ class Decision(Spec):
     """How long without data before `onNoData` applies."""
     on_drift: Literal["correct", "adopt", "hold"] = "correct"
     """What to do when somebody else changes the managed weights during a run."""
+
+
+class Watch(Spec):
+    """After promotion: tell when events become more frequent than they were in the rollout."""
+
+    duration: Duration = Duration(86_400_000)
+    """How long to watch."""
+    false_alarm_every: Duration = Duration(2_592_000_000)
+    """The mean time between false alarms, per metric, while nothing gets worse."""
+    tolerance: Percent = Percent.parse("50%")
+    """How much more frequent than in the rollout is no alarm yet."""
 
 
 class RolloutSpec(Spec):
@@ -186,6 +229,8 @@ class RolloutSpec(Spec):
     """What is judged; at least one has a margin."""
     decision: Decision = Decision()
     """Error rates, deadline, and what to do when the evidence does not decide."""
+    watch: Watch | None = None
+    """What to do after promotion; without it, nothing is watched then."""
 
     @property
     def routes(self) -> tuple[VirtualServiceRef, ...]:

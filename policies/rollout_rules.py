@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from policies.model import Canary, Decision, Metric, RolloutSpec, Strategy, Variant, VirtualServiceRef
+from policies.model import Canary, Decision, Metric, RolloutSpec, Strategy, Variant, VirtualServiceRef, Watch
 from policies.rule import RISING_EDGES, Rule, falling, once, percent, repeated, rising_edges, when
 from policies.units import Duration
 
@@ -89,8 +89,10 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "PS027",
         RolloutSpec,
         "at least one metric must have a margin, or nothing could ever be promoted",
-        "self.metrics.exists(m, has(m.margin))",
-        lambda spec: when(all(metric.margin is None for metric in spec.metrics), "metrics"),
+        "self.metrics.exists(m, has(m.margin) || has(m.marginPoints))",
+        lambda spec: when(
+            all(metric.margin is None and metric.margin_points is None for metric in spec.metrics), "metrics"
+        ),
     ),
     Rule(
         "PS028",
@@ -145,9 +147,13 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
     Rule(
         "PS034",
         Metric,
-        "dispersion must be from 1 to 1000",
-        "double(self.dispersion) >= 1.0 && double(self.dispersion) <= 1000.0",
-        lambda metric: when(not 1 <= metric.dispersion.value <= 1000, "dispersion", metric.dispersion),
+        "dispersion must be auto, or from 1 to 1000",
+        "self.dispersion == 'auto' || (double(self.dispersion) >= 1.0 && double(self.dispersion) <= 1000.0)",
+        lambda metric: when(
+            metric.dispersion.value is not None and not 1 <= metric.dispersion.value <= 1000,
+            "dispersion",
+            metric.dispersion,
+        ),
     ),
     Rule(
         "PS035",
@@ -185,6 +191,47 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "a route must be listed once",
         f"!has(self.routes) || {once('self.routes', '@')}",
         lambda ref: repeated(ref.routes, "routes[{}]"),
+    ),
+    Rule(
+        "PS041",
+        Metric,
+        "assume must be from 1 to 1000",
+        "double(self.assume) >= 1.0 && double(self.assume) <= 1000.0",
+        lambda metric: when(not 1 <= metric.assume.value <= 1000, "assume", metric.assume),
+    ),
+    Rule(
+        "PS042",
+        Metric,
+        "a metric must have one of margin and marginPoints, not both",
+        "!(has(self.margin) && has(self.marginPoints))",
+        lambda metric: when(metric.margin is not None and metric.margin_points is not None, "marginPoints"),
+    ),
+    Rule(
+        "PS043",
+        Metric,
+        "marginPoints must be more than 0% and at most 100%",
+        f"!has(self.marginPoints) || ({percent('marginPoints')} > 0.0 && {percent('marginPoints')} <= 100.0)",
+        lambda metric: when(
+            metric.margin_points is not None and not 0 < metric.margin_points.value <= 100,
+            "marginPoints",
+            metric.margin_points,
+        ),
+    ),
+    Rule(
+        "PS044",
+        Metric,
+        "tail must be more than 0% and less than 50%",
+        f"{percent('tail')} > 0.0 && {percent('tail')} < 50.0",
+        lambda metric: when(not 0 < metric.tail.value < 50, "tail", metric.tail),
+    ),
+    Rule(
+        "PS045",
+        Watch,
+        "falseAlarmEvery must be more than 0s, and tolerance at most 1000%",
+        f"duration(self.falseAlarmEvery) > duration('0s') && {percent('tolerance')} <= 1000.0",
+        lambda watch: when(
+            watch.false_alarm_every.milliseconds == 0 or watch.tolerance.value > 1000, "falseAlarmEvery"
+        ),
     ),
     Rule(
         "PS040",

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from policies.units import QUANTITY_LENGTH, Duration, Factor, Percent, Quantity
+from policies.units import (
+    QUANTITY_LENGTH,
+    Dispersion,
+    Duration,
+    Factor,
+    Percent,
+    Quantity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 _PATTERNS = {
-    **{quantity.pattern: quantity.allowed for quantity in (Duration, Percent, Factor)},
+    **{quantity.pattern: quantity.allowed for quantity in (Duration, Percent, Factor, Dispersion)},
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and inner dashes",
     r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$": "lower-case letters, digits, inner dashes and dots",
     r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$": "letters, digits and inner dashes",

@@ -137,3 +137,27 @@ class Factor(Quantity):
 
     def __str__(self) -> str:
         return f"{self.value.normalize():f}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Dispersion(Quantity):
+    """How clustered events are: measured (`auto`), or a factor from 1 on."""
+
+    value: Decimal | None
+    pattern: ClassVar[str] = r"^(auto|[0-9]{1,9}(\.[0-9]{1,9})?)$"
+    allowed: ClassVar[str] = 'auto, or a decimal number in quotes, such as "1.5"'
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `text`; raise ValueError when it is neither."""
+        if not re.fullmatch(cls.pattern, text):
+            raise ValueError(f"must be {cls.allowed}")
+        return cls(None if text == "auto" else Decimal(text))
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is to be measured."""
+        return self.value is None
+
+    def __str__(self) -> str:
+        return "auto" if self.value is None else f"{self.value.normalize():f}"

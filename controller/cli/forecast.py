@@ -26,7 +26,7 @@ def forecast(
     canary = policy.spec.strategy.canary
     weights = [step.weight for step in canary.steps if step.weight < 100] if canary else []
     return [
-        _row(policy, metric, weight, Traffic(rps, weight / 100, baseline, float(metric.dispersion)))
+        _row(policy, metric, weight, Traffic(rps, weight / 100, baseline, metric.assumed_dispersion))
         for metric in policy.spec.metrics
         if templates[metric.template].spec.kind == "proportion"
         for weight in weights

@@ -60,7 +60,7 @@ WRONG = [  # path, value, code, path of the finding, message, found
      "must be a percentage such as 25% or 0.5%", "0.25 (a number)"),
     ("spec.metrics.0.margin", "25", "PS008", "spec.metrics[0].margin",
      "must be a percentage such as 25% or 0.5%", '"25"'),
-    ("spec.metrics.0.dispersion", 1.5, "PS008", "spec.metrics[0].dispersion",
+    ("spec.metrics.0.assume", 1.5, "PS008", "spec.metrics[0].assume",
      'must be a decimal number in quotes, such as "1.5"', "1.5 (a number)"),
     ("spec.metrics.0.edges", [10], "PS008", "spec.metrics[0].edges[0]",
      'must be a decimal number in quotes, such as "1.5"', "10 (a number)"),

@@ -38,6 +38,17 @@ BROKEN = [  # code, path, value, path of the finding, found
     ("PS037", "spec.decision.noDataTimeout", "9s", "spec.decision.noDataTimeout", "9s"),
     ("PS038", "spec.metrics.0.tolerance", "1001%", "spec.metrics[0].tolerance", "1001%"),
     ("PS039", "spec.virtualService.routes", ["a", "b", "a"], "spec.virtualService.routes[2]", "a"),
+    ("PS041", "spec.metrics.0.assume", "0.5", "spec.metrics[0].assume", "0.5"),
+    ("PS042", "spec.metrics.0.marginPoints", "1%", "spec.metrics[0].marginPoints", None),
+    (
+        "PS043",
+        "spec.metrics.0",
+        {"template": "a", "marginPoints": "0%"},
+        "spec.metrics[0].marginPoints",
+        "0%",
+    ),
+    ("PS044", "spec.metrics.0.tail", "50%", "spec.metrics[0].tail", "50%"),
+    ("PS045", "spec.watch", {"falseAlarmEvery": "0"}, "spec.watch.falseAlarmEvery", None),
     ("PS040", f"{STEPS}.1.hold", "2h", "spec.decision.deadline", "2h, and 2h1m of holds"),
 ]
 BROKEN_TEMPLATES = [  # kind, code, path, value, path of the finding

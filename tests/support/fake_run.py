@@ -30,7 +30,7 @@ POLICY = {
             }
         },
         "metrics": [
-            {"template": "istio-error-rate", "name": "errors", "margin": "25%"},
+            {"template": "istio-error-rate", "name": "errors", "margin": "25%", "dispersion": "1"},
             {"template": "istio-latency", "name": "latency", "margin": "10%"},
         ],
         "decision": {"falseRollback": "1%", "falsePromote": "5%", "interval": "10s", "deadline": "2h"},

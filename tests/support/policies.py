@@ -22,7 +22,7 @@ def policy(**metadata: Any) -> dict[str, Any]:
             "virtualService": {"name": "ranker"},
             "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
             "strategy": {"canary": {"steps": [{"weight": 5, "hold": "1m"}, {"weight": 50}]}},
-            "metrics": [{"template": "istio-error-rate", "margin": "25%"}],
+            "metrics": [{"template": "istio-error-rate", "margin": "25%", "dispersion": "1"}],
             "decision": {"deadline": "2h"},
         },
     }

@@ -37,7 +37,7 @@ def policy(name: str = "ranker", **decision: Any) -> dict[str, Any]:
             "service": {"host": name}, "virtualService": {"name": name},
             "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
             "strategy": {"canary": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 50}]}},
-            "metrics": [{"template": "istio-error-rate", "margin": "100%"}],
+            "metrics": [{"template": "istio-error-rate", "margin": "100%", "dispersion": "1"}],
             "decision": {"interval": "5s", "falseRollback": "5%", "deadline": "30m", **decision},
         },
     }  # fmt: skip

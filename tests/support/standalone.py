@@ -63,7 +63,7 @@ def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
             "virtualService": {"name": HOST},
             "variants": [{"name": "stable", "subset": "v1"}, {"name": "candidate", "subset": "v2"}],
             "strategy": {"canary": {"steps": [dict(step) for step in steps]}},
-            "metrics": [{"template": "istio-error-rate", "margin": "400%"}],
+            "metrics": [{"template": "istio-error-rate", "margin": "400%", "dispersion": "1"}],
             "decision": {
                 "interval": "1s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
                 "deadline": "2h", **decision,
