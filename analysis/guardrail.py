@@ -42,9 +42,12 @@ class Place(NamedTuple):
 
     @property
     def dispersion(self) -> tuple[float, ...]:
-        """By what each lane's evidence is divided."""
-        known = self.interval.dispersion.get(self.metric.name)
-        return known or (self.metric.dispersion,) * self.metric.layout.lanes
+        """By what each lane's evidence is divided. ValueError unless there is 1 or more for each lane."""
+        lanes = self.metric.layout.lanes
+        known = self.interval.dispersion.get(self.metric.name) or (self.metric.dispersion,) * lanes
+        if len(known) != lanes or not all(phi >= 1 for phi in known):
+            raise ValueError(f"metric {self.metric.name}: {lanes} dispersions of 1 or more, not {known}")
+        return known
 
     @property
     def bound(self) -> float:
