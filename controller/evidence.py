@@ -81,12 +81,12 @@ class Collector:
         if own is not self._own:
             self._own, self.templates = own, {**self._catalog, **own}
 
-    def _key(self, policy: RolloutPolicy, template: str) -> str:
+    def key(self, policy: RolloutPolicy, template: str) -> str:
         """Return the key in `templates` of a template that a policy names."""
         return template if template in self._catalog else f"{policy.metadata.namespace}/{template}"
 
     def _keys(self, policy: RolloutPolicy) -> list[str]:
-        return [self._key(policy, metric.template) for metric in policy.spec.metrics]
+        return [self.key(policy, metric.template) for metric in policy.spec.metrics]
 
     def _share(self, policy: RolloutPolicy) -> str:
         """Return the template that a policy's split is read by: its own, or the catalog's."""
@@ -111,7 +111,7 @@ class Collector:
         return dossier
 
     def _design(self, policy: RolloutPolicy) -> Design:
-        keys = {metric.template: self._key(policy, metric.template) for metric in policy.spec.metrics}
+        keys = {metric.template: self.key(policy, metric.template) for metric in policy.spec.metrics}
         missing = ", ".join(name for name, key in keys.items() if key not in self.templates)
         if missing:
             where = f"in namespace {policy.metadata.namespace}"
@@ -162,7 +162,7 @@ class Collector:
         """Return the intervals of runs with intervals of `step` seconds: (run, start, end)."""
         start, end = min(start for _, start, _ in members), max(end for *_, end in members)
         names = {key for each, *_ in members for key in (*self._keys(each.policy), self._share(each.policy))}
-        index, failed = await self._read_all(sorted(names), start, end, step)
+        index, failed = await self.read_all(sorted(names), start, end, step)
         batch: Batch = []
         for each, first, last in members:
             broken = [failed[key] for key in self._keys(each.policy) if key in failed]
@@ -175,7 +175,7 @@ class Collector:
                 _complain(each, error)
         return batch
 
-    async def _read_all(
+    async def read_all(
         self, names: Sequence[str], start: int, end: int, step: int
     ) -> tuple[dict[str, IndexedReading], dict[str, str]]:
         """Read all templates at once, so that a slow Prometheus costs one timeout and not one for each."""
@@ -204,7 +204,7 @@ class Collector:
 
     def _target(self, each: Owed) -> Target:
         control, candidate = each.arms[each.run.control], each.arms[each.run.candidate]
-        read_by = {m.name or m.template: self._key(each.policy, m.template) for m in each.policy.spec.metrics}
+        read_by = {m.name or m.template: self.key(each.policy, m.template) for m in each.policy.spec.metrics}
         judged = {metric.name: metric.edges for metric in each.dossier.design.metrics}
         return Target(
             control=ArmKey(control.namespace, control.service, control.version),
