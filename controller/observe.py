@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,13 @@ class IndexedReading:
         if arm.version is not None:
             return list(versions.get(arm.version, ()))
         return [row for rows in versions.values() for row in rows]
+
+    def by_series(self, arm: ArmKey) -> IndexedReading:
+        """Return the reading with an arm's series filed as if each process were a version of its own."""
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row in self.rows(arm):
+            rows[self.counters[row].instance].append(row)
+        return replace(self, services={_service(arm.service, arm.namespace): rows})
 
 
 def index_readings(

@@ -1,13 +1,15 @@
 """The control's past: what Prometheus still has of it, series by series, as the arrays that a replay needs.
 
-Read by the policy's own templates, part by part, so that no answer grows with the past. A series
-is all that one process counted (the template's label `instance`). The rules of counting are those of the
-loop (`controller.observe`); what cannot be read or counted is left out, and said.
+Read by the policy's own templates, part by part, so that no answer grows with the past, and only the
+control's series (`restricted`), so that none grows with the mesh. A series is all that one process counted
+(the template's label `instance`). The rules of counting are those of the loop (`controller.observe`); what
+cannot be read or counted is left out, and said.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import asyncio
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from controller.observe import ArmKey, Target, index_readings, intervals_for
 from controller.scene import Objects, read_scene
-from istio.names import full_name, short_name
+from istio.names import CLUSTER_DOMAIN, full_name, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from analysis.design import Design, Interval, MetricDesign
     from analysis.hypergeometric import Ints
     from controller.observe import IndexedReading
-    from controller.ports import Metrics, Object
-    from policies.model import MetricTemplate, RolloutPolicy
+    from controller.ports import Metrics, Object, Reading
+    from policies.model import Labels, MetricTemplate, RolloutPolicy
 
 PART = 180
 """Intervals read with one query."""
@@ -117,19 +119,52 @@ class _Part(NamedTuple):
     missing: Sequence[str]
 
 
+def restricted(query: str, labels: Labels, arm: ArmKey) -> str:
+    """Return the query for the series of one version only, by vector matching: its text stays as it is.
+
+    The service label may hold the short or a full name, as `istio.names` knows them. A host outside the mesh
+    is found by its name alone, since its namespace label says nothing about it.
+    """
+    full, short = full_name(arm.service, arm.namespace), short_name(full_name(arm.service, arm.namespace))
+    in_mesh = short != full
+    names = dict.fromkeys([short, full.removesuffix(f".{CLUSTER_DOMAIN}"), full] if in_mesh else [full])
+    fixed = {labels.namespace: arm.namespace} if in_mesh else {}
+    if arm.version is not None:
+        fixed[labels.version] = arm.version
+    wanted = " or ".join(_labelled({**fixed, labels.service: name}) for name in names)
+    return f"(\n{query}\n) and on ({', '.join([*fixed, labels.service])}) ({wanted})"
+
+
+def _labelled(values: Mapping[str, str]) -> str:
+    """Return PromQL for one sample with these labels; in a replacement, `$` begins a reference."""
+    vector = "vector(1)"
+    for label, value in values.items():
+        text = json.dumps(value.replace("$", "$$"), ensure_ascii=False)
+        vector = f'label_replace({vector}, "{label}", {text}, "", "")'
+    return vector
+
+
 async def _read_part(metrics: Metrics, question: Question, start: int, end: int) -> _Part:
     missing: list[str] = []
     index: dict[str, IndexedReading] = {}
+    answers: dict[str, Reading] = {}
     for name, template in question.read_by.items():
-        reading = await metrics.read(template.spec.query, start=start, end=end, step=question.step)
+        query = restricted(template.spec.query, template.spec.labels, question.arm)
+        if query not in answers:
+            answers[query] = await metrics.read(query, start=start, end=end, step=question.step)
+        reading = answers[query]
         if reading.warnings:  # a partial answer would look like restarts
             missing.append(
                 f"{name}: parts are left out, since Prometheus says: {'; '.join(reading.warnings)}"
             )
         else:
-            index[name] = _by_series(index_readings({name: template}, {name: reading})[name], question.arm)
+            index[name] = index_readings({name: template}, {name: reading})[name].by_series(question.arm)
+            await asyncio.sleep(0)  # others go on
     names = {series for reading in index.values() for own in reading.services.values() for series in own}
-    series = {each: _intervals(question, index, each, start, end) for each in sorted(names)}
+    series: dict[str, Sequence[Interval]] = {}
+    for each in sorted(names):
+        series[each] = _intervals(question, index, each, start, end)
+        await asyncio.sleep(0)
     missing += [
         f"{problem} (left out)"
         for intervals in series.values()
@@ -137,14 +172,6 @@ async def _read_part(metrics: Metrics, question: Question, start: int, end: int)
         for problem in interval.inconsistent
     ]
     return _Part((end - start) // question.step, series, missing)
-
-
-def _by_series(reading: IndexedReading, arm: ArmKey) -> IndexedReading:
-    """Return the reading with the arm's series filed as if each were a version of its own."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row in reading.rows(arm):
-        rows[reading.counters[row].instance].append(row)
-    return replace(reading, services={full_name(arm.service, arm.namespace).lower(): rows})
 
 
 def _intervals(
