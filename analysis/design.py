@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from analysis.confidence import COARSE_NODES, NODES
 from analysis.eprocess import safe_odds_ratios
-from analysis.stakes import harm_stakes
+from analysis.mean_guardrail import MOMENTS as MEAN_MOMENTS
+from analysis.means import Allowance
+from analysis.points import MOMENTS as POINTS_MOMENTS
+from analysis.stakes import Stakes, harm_stakes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from analysis.hypergeometric import Floats
-    from analysis.stakes import Stakes
-    from analysis.tables import Table
+    from analysis.tables import MeanTable, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +28,24 @@ class MetricDesign:
     """One guardrail. Raises ValueError when its numbers make no sense.
 
     `margin` and `tolerance` are fractions (0.25 is 25 %), of the odds; the margin of a histogram is a
-    fraction of the time itself. `edges` (rising, in `unit`) belong to a histogram only, as does `tail`: the
-    share of slow requests below which the control has too few to compare with (analysis.margin). `dispersion`
-    holds where an interval does not bring one.
+    fraction of the time itself, both of a mean are fractions of the control's. A proportion may have
+    `margin_points` instead, a difference of the shares (0.005 is half a percentage point). With
+    `higher_is_better` the events of a proportion are the good outcome, and odds are those of its absence.
+    `edges` (rising, in `unit`) belong to a histogram only, as does `tail`: the share of slow requests below
+    which the control has too few to compare with (analysis.margin). `dispersion` holds where an interval does
+    not bring one.
     """
 
     name: str
-    kind: Literal["proportion", "histogram"]
+    kind: Literal["proportion", "histogram", "mean"]
     edges: tuple[float, ...] = ()
     margin: float | None = None
     tolerance: float = 0.0
     dispersion: float = 1.0
     unit: str = "requests"
     tail: float = 0.01
+    margin_points: float | None = None
+    higher_is_better: bool = False
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.edges))
@@ -46,6 +53,11 @@ class MetricDesign:
             "edges must rise, and belong to a histogram": rising
             and bool(self.edges) == (self.kind == "histogram"),
             "margin must be above 0": self.margin is None or self.margin > 0,
+            "a margin in points is above 0, at most 1, the only margin, and one of a proportion": (
+                self.margin_points is None
+                or (0 < self.margin_points <= 1 and self.margin is None and self.kind == "proportion")
+            ),
+            "of a histogram, lower is better": not (self.higher_is_better and self.kind == "histogram"),
             "tolerance must be at least 0": self.tolerance >= 0,
             "dispersion must be at least 1": self.dispersion >= 1,
             "tail must lie between 0 and 0.5": 0 < self.tail < 0.5,
@@ -55,9 +67,17 @@ class MetricDesign:
                 raise ValueError(f"metric {self.name}: {words}")
 
     @property
+    def needs_proof(self) -> bool:
+        """Whether promotion needs the proof that it is within its margin."""
+        return self.margin is not None or self.margin_points is not None
+
+    @property
     def layout(self) -> Layout:
         """How its evidence is laid out."""
-        return _layout(self.edges, self.margin, self.tolerance, self.tail)
+        if self.kind == "mean":
+            return _mean_layout(self.margin, self.tolerance, self.higher_is_better)
+        form = _Form(self.margin_points, self.higher_is_better)
+        return _layout(self.edges, self.margin, self.tolerance, self.tail, form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +112,7 @@ class Interval:
 
     end: int
     intended: float
-    tables: Mapping[str, Table | None]
+    tables: Mapping[str, Table | MeanTable | None]
     requests: tuple[int, int] | None = None
     inconsistent: tuple[str, ...] = ()
     dispersion: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -106,6 +126,10 @@ class Layout:
     A lane is one 2x2 table per interval: the only one of a proportion, or one per edge. A pair (j, k)
     compares the control above edge j with the candidate above edge k, the smallest that is at least (1 +
     margin) times as large; the largest edges have no partner and are left out.
+
+    A mean has one lane too, and no odds ratios: `mean` says what is asked instead. `moments` is how many
+    sums are kept in double precision, for a mean and for a margin in `points`. `mirrored`: what is judged is
+    the absence of the events that are counted.
     """
 
     lanes: int
@@ -119,10 +143,53 @@ class Layout:
     harm: slice
     safe: slice
     pair_odds_ratios: Floats
+    points: float | None = None
+    mirrored: bool = False
+    mean: MeanQuestion | None = None
+    moments: int = 0
+
+
+class MeanQuestion(NamedTuple):
+    """How much worse the mean may be, as fractions of the control's: for no harm, and for safety."""
+
+    tolerance: Allowance
+    margin: Allowance | None
+    higher_is_better: bool
+
+
+class _Form(NamedTuple):
+    """Which margin in points a proportion has, and whether what is counted is the good outcome."""
+
+    points: float | None
+    mirrored: bool
 
 
 @lru_cache(maxsize=4096)
-def _layout(edges: tuple[float, ...], margin: float | None, tolerance: float, tail: float) -> Layout:
+def _mean_layout(margin: float | None, tolerance: float, higher_is_better: bool) -> Layout:
+    """Return the layout of a mean."""
+    allowed = None if margin is None else Allowance(margin, relative=True)
+    nothing = np.zeros(0)
+    return Layout(
+        lanes=1,
+        nodes=0,
+        null=1.0,
+        stakes=Stakes((), nothing, nothing),
+        safe_null=None,
+        tail=0.01,
+        pairs=(),
+        odds_ratios=nothing,
+        harm=slice(0, 0),
+        safe=slice(0, 0),
+        pair_odds_ratios=nothing,
+        mean=MeanQuestion(Allowance(tolerance, relative=True), allowed, higher_is_better),
+        moments=MEAN_MOMENTS,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _layout(
+    edges: tuple[float, ...], margin: float | None, tolerance: float, tail: float, form: _Form
+) -> Layout:
     """Return the layout; `odds_ratios` are nodes, null, alternatives, then the same for the margin."""
     null = 1 + tolerance
     stakes = harm_stakes(null, latency=bool(edges))
@@ -143,6 +210,9 @@ def _layout(edges: tuple[float, ...], margin: float | None, tolerance: float, ta
         harm=slice(first, last),
         safe=slice(last + bool(safe), last + len(safe)),
         pair_odds_ratios=np.array(safe_odds_ratios(1.0)),
+        points=form.points,
+        mirrored=form.mirrored,
+        moments=0 if form.points is None else POINTS_MOMENTS,
     )
 
 

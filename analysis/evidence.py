@@ -2,7 +2,8 @@
 
 `from_dict(design, to_dict(evidence))` is the same evidence bit for bit: floats travel as base64 of their
 bytes. Sums are rounded to single precision after every interval, so that a metric with eight edges takes less
-than 2 kB as JSON; the rounding moves an e-value by some millionths.
+than 2 kB as JSON; the rounding moves an e-value by some millionths. Only the few sums of a mean and of a
+margin in points, from which variances are taken as differences, stay in double precision.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from analysis.design import Design, Layout, MetricDesign
-    from analysis.hypergeometric import Ints
+    from analysis.hypergeometric import Floats, Ints
 
 _VERSION = 2
 Singles: TypeAlias = NDArray[np.float32]
@@ -47,6 +48,8 @@ class MetricEvidence(NamedTuple):
     """(lanes, 2): both sums of the common odds ratio."""
     dispersion: Singles
     """(lanes,): the largest dispersion by which an interval was divided; 0 at first."""
+    moments: Floats
+    """(moments,): the sums of a mean (`analysis.mean_guardrail`) or of a margin in points (`.points`)."""
     log_boost: tuple[float, float]
     """ln of what was got back of the overshoot (`analysis.overshoot`): of the bet on harm, and on safety."""
     log_e: float
@@ -54,7 +57,7 @@ class MetricEvidence(NamedTuple):
     peak: float
     """Its largest value so far."""
     log_safe: float
-    """ln of the e-value against the margin now, for a proportion; 0 without a margin."""
+    """ln of the e-value against the margin now, unless it is one of latency; 0 without a margin."""
     safe_peak: float
     """Its largest value so far."""
     last_data: int | None
@@ -132,7 +135,7 @@ def _fresh_metric(layout: Layout) -> MetricEvidence:
     arrays = [np.zeros(shape, dtype=np.float32) for shape in _shapes(layout)]
     arrays[_RESTART] -= np.float32(math.inf)
     counts = np.zeros((2, 1 + layout.lanes), dtype=np.int64)
-    return _metric(counts, arrays, ((0.0,) * 6), None)
+    return _metric(counts, arrays, np.zeros(layout.moments), ((0.0,) * 6), None)
 
 
 _RESTART = 2
@@ -154,12 +157,16 @@ def _shapes(layout: Layout) -> list[tuple[int, ...]]:
 
 
 def _metric(
-    counts: Ints, arrays: Sequence[Singles], exact: tuple[float, ...], last_data: int | None
+    counts: Ints,
+    arrays: Sequence[Singles],
+    moments: Floats,
+    exact: tuple[float, ...],
+    last_data: int | None,
 ) -> MetricEvidence:
     likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion = arrays
     harm_boost, safe_boost, log_e, peak, log_safe, safe_peak = exact
     return MetricEvidence(
-        counts, likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion,
+        counts, likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion, moments,
         (harm_boost, safe_boost), log_e, peak, log_safe, safe_peak, last_data,
     )  # fmt: skip
 
@@ -174,14 +181,15 @@ def _metric_to_dict(metric: MetricEvidence) -> dict[str, Any]:
         "counts": metric.counts.tolist(),
         "lastData": metric.last_data,
         "state": _pack(*arrays),
-        "exact": _pack_exact(*exact),
+        "exact": _pack_exact(*exact, *metric.moments.tolist()),
     }
 
 
 def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEvidence:
     arrays = _unpack(data["state"], _shapes(design.layout))
+    exact = _exact(data["exact"], 6 + design.layout.moments)
     counts = np.array(data["counts"], dtype=np.int64)
-    return _metric(counts, arrays, _exact(data["exact"], 6), data["lastData"])
+    return _metric(counts, arrays, np.array(exact[6:]), exact[:6], data["lastData"])
 
 
 def _pack(*arrays: Singles) -> str:
@@ -203,4 +211,7 @@ def _pack_exact(*values: float) -> str:
 
 
 def _exact(text: str, count: int) -> tuple[float, ...]:
-    return struct.unpack(f"<{count}d", base64.b64decode(text))
+    packed = base64.b64decode(text)
+    if len(packed) != 8 * count:
+        raise ValueError("stored evidence does not belong to this design")
+    return struct.unpack(f"<{count}d", packed)

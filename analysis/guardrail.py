@@ -14,8 +14,11 @@ from analysis.confidence import mantel_haenszel_terms
 from analysis.eprocess import advance_restart, log_sum_exp, restart_log_weight, safe_log_prior
 from analysis.evidence import MetricEvidence
 from analysis.hypergeometric import Floats, log_likelihood_ratios
+from analysis.mean_guardrail import advance_mean_metrics
 from analysis.overshoot import Bets, log_boosts
+from analysis.points import Asked, advance_points, log_e_points
 from analysis.stakes import log_bets, log_cash, log_worth
+from analysis.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from analysis.design import Design, Interval, Layout, MetricDesign
     from analysis.hypergeometric import Ints
     from analysis.overshoot import Flags
-    from analysis.tables import Table
 
 
 class Place(NamedTuple):
@@ -57,7 +59,14 @@ class Place(NamedTuple):
 
 def advance_metrics(layout: Layout, places: Sequence[Place]) -> Iterable[MetricEvidence]:
     """Return the evidence of metrics of one layout after one interval each, as arrays over all of them."""
-    tables = [place.interval.tables.get(place.metric.name) for place in places]
+    if layout.mean is not None:
+        return advance_mean_metrics(layout.mean, places)
+    return _advance_proportions(layout, places)
+
+
+def _advance_proportions(layout: Layout, places: Sequence[Place]) -> Iterable[MetricEvidence]:
+    """Return the same for proportions and histograms."""
+    tables = [_table(place) for place in places]
     counts = _stack_counts(layout, tables)
     phi = np.array([place.dispersion for place in places])
     own = np.arange(layout.lanes)
@@ -72,8 +81,11 @@ def advance_metrics(layout: Layout, places: Sequence[Place]) -> Iterable[MetricE
     sums = sums._replace(
         mantel_haenszel=kept.mantel_haenszel + terms, dispersion=np.maximum(kept.dispersion, phi)
     )
+    moments = _advance_moments(layout, places, counts, sums)
     harm = _harm(layout, places, sums, counts, phi)
-    safe = _safe(layout, places, sums, counts, phi)
+    safe = (
+        _safe(layout, places, sums, counts, phi) if layout.points is None else _within(moments, sums, layout)
+    )
     rounded = zip(*(each.astype(np.float32) for each in sums), strict=True)
     for row, (place, table, arrays) in enumerate(zip(places, tables, rounded, strict=True)):
         old, both = place.old, table is not None and min(table.control.total, table.candidate.total) > 0
@@ -87,6 +99,7 @@ def advance_metrics(layout: Layout, places: Sequence[Place]) -> Iterable[MetricE
             pairs=shifted,
             mantel_haenszel=ratio,
             dispersion=dispersion,
+            moments=moments[row].copy(),
             log_boost=(harm.log_boost[row], safe.log_boost[row]),
             log_e=harm.log_e[row],
             peak=max(old.peak, harm.log_e[row]),
@@ -165,6 +178,21 @@ def _safe(layout: Layout, places: Sequence[Place], sums: _Sums, counts: Ints, ph
     return _Worth((log_sum_exp(bets) + boost + more).tolist(), (boost + more).tolist())
 
 
+def _advance_moments(layout: Layout, places: Sequence[Place], counts: Ints, sums: _Sums) -> Floats:
+    """Return the sums for a margin in points, (runs, moments)."""
+    kept = np.array([place.old.moments for place in places])
+    if layout.points is None:
+        return kept
+    asked = [Asked(place.design.false_promote, place.design.planned_looks) for place in places]
+    return advance_points(kept, counts, layout.points, asked, sums.dispersion[:, 0])
+
+
+def _within(moments: Floats, sums: _Sums, layout: Layout) -> _Worth:
+    """Return the e-values against a margin in points; nothing is got back of their overshoot."""
+    log_e = log_e_points(moments, layout.points or 0.0, sums.dispersion[:, 0])
+    return _Worth(log_e.tolist(), [0.0] * len(moments))
+
+
 def _boosts(bets: Bets, boost: Floats, null: float, counts: Ints, *, running: Flags) -> Floats:
     """Return ln of what is got back of this interval's overshoot while a bound is not reached, else 0."""
     result = np.zeros(len(boost))
@@ -176,8 +204,15 @@ def _boosts(bets: Bets, boost: Floats, null: float, counts: Ints, *, running: Fl
     return result
 
 
+def _table(place: Place) -> Table | None:
+    table = place.interval.tables.get(place.metric.name)
+    if table is not None and not isinstance(table, Table):
+        raise ValueError(f"metric {place.metric.name}: a {place.metric.kind} needs events, not sums")
+    return table
+
+
 def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
-    """Return (tables, 2, 1 + lanes): per arm its requests, then events. No table counts as zeros."""
+    """Return (tables, 2, 1 + lanes): per arm its requests, then what is bad. No table counts as zeros."""
     nothing = (0,) * (2 * layout.lanes + 2)
     rows = [
         nothing if t is None else (t.control.total, *t.control.events, t.candidate.total, *t.candidate.events)
@@ -185,7 +220,10 @@ def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
     ]
     if any(len(row) != len(nothing) for row in rows):
         raise ValueError(f"a table has other than {layout.lanes} numbers of events per arm")
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
+    counts = np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
+    if layout.mirrored:
+        counts[:, :, 1:] = counts[:, :, :1] - counts[:, :, 1:]
+    return counts
 
 
 def _columns(counts: Ints, near: Ints, far: Ints) -> tuple[Ints, Ints, Ints, Ints]:

@@ -31,7 +31,7 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
     """Return `verdict(design, evidence).kind` of every run."""
     if not runs:
         return []
-    required = any(metric.margin is not None for metric in design.metrics)
+    required = any(metric.needs_proof for metric in design.metrics)
     invalid = [bool(run.inconsistent) or e_value(run.srm_peak) >= 1 / design.srm_alpha for run in runs]
     silent, safe = np.ones(len(runs), dtype=bool), np.full(len(runs), required)
     harmful = np.zeros(len(runs), dtype=bool)
@@ -42,7 +42,7 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
         judged = (fewest > 0) & (fewest >= design.min_samples)
         silent &= fewest == 0
         harmful |= judged & _harm_is_proven(design, runs, position)
-        if metric.margin is not None:
+        if metric.needs_proof:
             safe &= judged & (_log_e_safe(metric, own, counts) >= -math.log(design.false_promote))
     first = np.select([invalid, silent, harmful, safe], ["Invalid", "NoData", "Harmful", "Safe"], "Undecided")
     return cast("list[Kind]", first.tolist())
@@ -57,7 +57,7 @@ def _harm_is_proven(design: Design, runs: Sequence[Evidence], position: int) -> 
 def _log_e_safe(metric: MetricDesign, own: Sequence[MetricEvidence], counts: Ints) -> Floats:
     """Return ln of the e-value against "worse than the margin", per run; ln 0 where nothing tells of it."""
     layout = metric.layout
-    if layout.safe_null is not None:
+    if not metric.edges:
         return np.array([each.log_safe for each in own])
     pairs = np.array([each.pairs for each in own], dtype=np.float64)
     dispersion = np.array([each.dispersion for each in own], dtype=np.float64)

@@ -135,15 +135,16 @@ def advance_means(
 def log_e_harm(
     sums: MeanSums,
     *,
-    planned_looks: int,
+    planned_looks: ArrayLike,
     tolerance: Allowance = NOTHING,
     higher_is_better: bool = False,
-    dispersion: float = 1.0,
+    dispersion: ArrayLike = 1.0,
 ) -> Floats:
     """Return ln of the e-value against "the candidate is worse by at most the tolerance", per run.
 
     0 as long as nothing can be said, also where a relative tolerance meets a control's mean that is not
-    above 0. The test is sharpest after `planned_looks` intervals like the first ones.
+    above 0. The test is sharpest after `planned_looks` intervals like the first ones. Planned looks and
+    dispersion are one number, or one for each run.
     """
     found = _moments(sums, planned_looks, dispersion, one_sided=True)
     worse, variance, speaks = _shortfall(found, tolerance, higher_is_better=higher_is_better)
@@ -153,10 +154,10 @@ def log_e_harm(
 def log_e_safe(
     sums: MeanSums,
     *,
-    planned_looks: int,
+    planned_looks: ArrayLike,
     margin: Allowance,
     higher_is_better: bool = False,
-    dispersion: float = 1.0,
+    dispersion: ArrayLike = 1.0,
 ) -> Floats:
     """Return ln of the e-value against "the candidate is worse by at least the margin", per run."""
     found = _moments(sums, planned_looks, dispersion, one_sided=True)
@@ -165,7 +166,12 @@ def log_e_safe(
 
 
 def difference(
-    sums: MeanSums, *, alpha: float, planned_looks: int, dispersion: float = 1.0, adjusted: bool = True
+    sums: MeanSums,
+    *,
+    alpha: float,
+    planned_looks: ArrayLike,
+    dispersion: ArrayLike = 1.0,
+    adjusted: bool = True,
 ) -> Effect:
     """Return the candidate's mean less the control's, averaged over intervals with weights w_i.
 
@@ -180,7 +186,12 @@ def difference(
 
 
 def relative_difference(
-    sums: MeanSums, *, alpha: float, planned_looks: int, dispersion: float = 1.0, adjusted: bool = True
+    sums: MeanSums,
+    *,
+    alpha: float,
+    planned_looks: ArrayLike,
+    dispersion: ArrayLike = 1.0,
+    adjusted: bool = True,
 ) -> Effect:
     """Return the difference as a fraction of the control's mean; the sequence is Fieller's set.
 
@@ -218,7 +229,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(
-    sums: MeanSums, planned_looks: int, dispersion: float, *, one_sided: bool, adjusted: bool = True
+    sums: MeanSums, planned_looks: ArrayLike, dispersion: ArrayLike, *, one_sided: bool, adjusted: bool = True
 ) -> _Moments:
     """Return the means at covariate 0, and their variances around themselves."""
     weight = sums.first[:, _ONE]
@@ -228,8 +239,8 @@ def _moments(
     effective = weight**2 / np.where(known, squares, 1.0)
     mean = sums.first / np.where(known, weight, math.nan)[:, None]
     mean, residual = _residuals(sums, mean, effective, adjusted=adjusted)
-    variance = residual * (dispersion / scale**2)[:, None, None]
-    precision = best_r(planned_looks, one_sided=one_sided) * sums.early / FEWEST
+    variance = residual * (np.asarray(dispersion) / scale**2)[:, None, None]
+    precision = best_r(1.0, one_sided=one_sided) * np.asarray(planned_looks) * sums.early / FEWEST
     return _Moments(
         difference=mean[:, _DIFFERENCE],
         level=mean[:, _LEVEL],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from analysis.confidence import confidence_bounds, mantel_haenszel
+from analysis.effects import difference_of
 from analysis.eprocess import e_value, log_mean
 from analysis.margin import comparable, control_shares
 from analysis.margin import log_e_safe as log_e_pairs
@@ -28,11 +29,15 @@ Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
 
 @dataclass(frozen=True, slots=True)
 class ArmSummary:
-    """What one version did since the start: requests, events (at the worst edge) and their ratio, if any."""
+    """What one version did since the start: requests, events (at the worst edge) and their ratio, if any.
+
+    Of a mean: observations, no events, and the mean of all observations.
+    """
 
     total: int
     events: int
     rate: float | None
+    mean: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as JSON values."""
@@ -41,7 +46,7 @@ class ArmSummary:
 
 @dataclass(frozen=True, slots=True)
 class MetricVerdict:
-    """One metric. E-values are cut off at 1e300.
+    """One metric, `measure` is what kind of number it is. E-values are cut off at 1e300.
 
     `e_harm` is against "no worse than tolerated", `e_harm_max` its largest value so far, `e_share` its part
     of the run's (u E), and `bound_harm` what it alone has to reach. `e_safe` is against "worse than the
@@ -49,9 +54,15 @@ class MetricVerdict:
     `interval` (None: undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most
     evidence of harm. `proven_margin` is, for a histogram, the margin that its edges can show; at least the
     one asked for. `dispersion` is the largest by which the evidence was divided.
+
+    `difference` and `difference_interval` are those of `analysis.effects`, for a mean and for a margin in
+    points; `silence` says why there is no evidence yet. With `higher_is_better` events are the good outcome,
+    and the odds ratio is that of their absence.
     """
 
     name: str
+    measure: Literal["proportion", "histogram", "mean"]
+    higher_is_better: bool
     kind: Kind
     e_harm: float
     e_harm_max: float
@@ -61,6 +72,9 @@ class MetricVerdict:
     bound_safe: float
     odds_ratio: float | None
     interval: tuple[float, float | None]
+    difference: float | None
+    difference_interval: tuple[float | None, float | None] | None
+    silence: str
     control: ArmSummary
     candidate: ArmSummary
     worst_edge: float | None
@@ -139,7 +153,7 @@ def _conclude(
 ) -> tuple[Kind, tuple[str, ...]]:
     """Return the run's verdict and its reasons, the deciding ones first."""
     everything = tuple(metric.sentence for metric in metrics)
-    required = [m for m, wanted in zip(metrics, design.metrics, strict=True) if wanted.margin is not None]
+    required = [m for m, wanted in zip(metrics, design.metrics, strict=True) if wanted.needs_proof]
     harmful = [m.sentence for m in metrics if m.kind == "Harmful"]
     waiting = [m.sentence for m in required if m.kind != "Safe"]
     kind: Kind
@@ -161,10 +175,14 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
     metric, own = design.metrics[position], evidence.metrics[position]
     share = 1 / len(design.metrics)
     lane = _worst_lane(metric, own)
-    control, candidate = (_summary(own, arm, lane) for arm in (0, 1))
+    control, candidate = (_summary(metric, own, arm, lane) for arm in (0, 1))
     log_e_safe = _log_e_safe(metric, own)
+    odds_ratio, interval = _odds_ratio(design, metric, own, lane)
+    effect = difference_of(design, metric.layout, own)
     wordless = MetricVerdict(
         name=metric.name,
+        measure=metric.kind,
+        higher_is_better=metric.higher_is_better,
         kind=_metric_kind(design, evidence, position, log_e_safe),
         e_harm=e_value(own.log_e),
         e_harm_max=e_value(own.peak),
@@ -172,8 +190,11 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
         bound_harm=1 / (design.false_rollback * share),
         e_safe=None if log_e_safe is None else e_value(log_e_safe),
         bound_safe=1 / design.false_promote,
-        odds_ratio=mantel_haenszel(*own.mantel_haenszel[lane].tolist()),
-        interval=confidence_bounds(own.likelihood[lane].astype(np.float64), design.false_rollback),
+        odds_ratio=odds_ratio,
+        interval=interval,
+        difference=effect.estimate,
+        difference_interval=effect.interval,
+        silence=effect.silence,
         control=control,
         candidate=candidate,
         worst_edge=metric.edges[lane] if metric.edges else None,
@@ -201,12 +222,24 @@ def _metric_kind(design: Design, evidence: Evidence, position: int, log_e_safe: 
     return "Safe" if log_e_safe is not None and log_e_safe >= -math.log(design.false_promote) else "Undecided"
 
 
+def _odds_ratio(
+    design: Design, metric: MetricDesign, own: MetricEvidence, lane: int
+) -> tuple[float | None, tuple[float, float | None]]:
+    """Return the odds ratio with its confidence sequence; a mean has none."""
+    if metric.kind == "mean":
+        return None, (0.0, None)
+    bounds = confidence_bounds(own.likelihood[lane].astype(np.float64), design.false_rollback)
+    return mantel_haenszel(*own.mantel_haenszel[lane].tolist()), bounds
+
+
 def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
-    """Return the edge with most evidence of harm since the start (the only lane of a proportion).
+    """Return the edge with most evidence of harm since the start (else the only lane).
 
     While there is none at any edge, it is the edge that splits all requests most evenly: it tells most.
     """
     layout = metric.layout
+    if layout.lanes == 1:
+        return 0
     gains = log_mean(own.start.astype(np.float64))
     if gains.max() > 0:
         return int(np.argmax(gains))
@@ -220,8 +253,8 @@ def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
     For a histogram every pair of edges that tells has to pass, tails too (`analysis.margin`).
     """
     layout = metric.layout
-    if layout.safe_null is not None:
-        return own.log_safe
+    if not metric.edges:
+        return own.log_safe if metric.needs_proof else None
     pairs, dispersion = own.pairs[None].astype(np.float64), own.dispersion[None].astype(np.float64)
     log_e = float(log_e_pairs(layout, own.counts[None], pairs, dispersion)[0])
     return log_e if math.isfinite(log_e) else None
@@ -235,8 +268,11 @@ def _proven_margin(metric: MetricDesign, own: MetricEvidence) -> float | None:
     return max((metric.edges[far] / metric.edges[near] - 1 for near, far in pairs), default=None)
 
 
-def _summary(own: MetricEvidence, arm: int, lane: int) -> ArmSummary:
+def _summary(metric: MetricDesign, own: MetricEvidence, arm: int, lane: int) -> ArmSummary:
     total, events = int(own.counts[arm, 0]), int(own.counts[arm, 1 + lane])
+    if metric.kind == "mean":
+        return ArmSummary(total, 0, None, float(own.moments[arm]) / total if total else None)
+    events = total - events if metric.higher_is_better else events
     return ArmSummary(total, events, events / total if total else None)
 
 

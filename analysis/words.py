@@ -24,6 +24,25 @@ def effect(odds_ratio: float | None, interval: tuple[float, float | None], level
     return f"odds ratio {ratio}, {100 * level:.4g}% sequence {low:.3g} to {upper}"
 
 
+def points(share: float) -> str:
+    """Return a difference of shares in percentage points, with three significant digits."""
+    return f"{100 * share:.3g}"
+
+
+def seen(metric: MetricDesign, found: MetricVerdict, level: float) -> str:
+    """Return what both versions did, and how large the effect is, with its confidence sequence."""
+    if metric.kind == "mean":
+        unit = _SHORT_UNITS.get(metric.unit, "")
+        values = (f"{arm.mean:.3g}{unit}" for arm in (found.candidate, found.control))
+        return f"{' against '.join(values)} ({_relative(found, level)})"
+    size = effect(found.odds_ratio, found.interval, level)
+    if metric.higher_is_better:
+        size = f"of the opposite: {size}"
+    if metric.margin_points is not None:
+        size = f"{_points_worse(found, level)}; {size}"
+    return f"{percent(found.candidate.rate)} against {percent(found.control.rate)} ({size})"
+
+
 def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, run_peak: float) -> str:
     """Return the verdict on one metric as a sentence; `run_peak` is the run's largest e-value."""
     if found.kind == "Invalid":
@@ -34,10 +53,8 @@ def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, 
     fewest = min(found.control.total, found.candidate.total)
     if fewest < design.min_samples:
         return f"{metric.name}: too few samples: {fewest} of {design.min_samples}"
-    seen = f"{percent(found.candidate.rate)} against {percent(found.control.rate)}"
-    size = effect(found.odds_ratio, found.interval, 1 - design.false_rollback)
     claim = _claim(metric, found, run_peak, 1 / design.false_rollback)
-    return f"{_subject(metric, found)} {seen} ({size}): {claim}"
+    return f"{_subject(metric, found)} {seen(metric, found, 1 - design.false_rollback)}: {claim}"
 
 
 def split_sentence(srm: SplitVerdict) -> str:
@@ -47,6 +64,27 @@ def split_sentence(srm: SplitVerdict) -> str:
         f"{percent(srm.intended)}: the split is not the intended one, "
         f"e = {srm.e_max:.3g} over bound {srm.bound:.4g}"
     )
+
+
+def _relative(found: MetricVerdict, level: float) -> str:
+    """Return the difference of two means and its confidence sequence, as `-3.6%, 99% sequence -6% to -1%`."""
+    low, high = found.difference_interval or (None, None)
+    ends = "unbounded" if low is None and high is None else f"{_signed(low)} to {_signed(high)}"
+    return f"{_signed(found.difference)}, {100 * level:.4g}% sequence {ends}"
+
+
+def _signed(share: float | None) -> str:
+    return "unbounded" if share is None else f"{100 * share:+.3g}%"
+
+
+def _points_worse(found: MetricVerdict, level: float) -> str:
+    """Return the difference in points, as `0.12 points worse, 99% sequence -0.1 to 0.4`; + is worse."""
+    sign = -1 if found.higher_is_better else 1
+    low, high = sorted(sign * (end or 0.0) for end in found.difference_interval or (-1.0, 1.0))
+    worse = sign * (found.difference or 0.0)
+    word = "worse" if worse >= 0 else "better"
+    ends = f"{points(low)} to {points(high)}"
+    return f"{points(abs(worse))} points {word}, {100 * level:.4g}% sequence {ends}"
 
 
 def _arms(found: MetricVerdict) -> list[tuple[str, int]]:
@@ -69,15 +107,21 @@ def _claim(metric: MetricDesign, found: MetricVerdict, run_peak: float, run_boun
     margin, needed = _margin(metric, found), f"{found.bound_safe:.4g}"
     if found.kind == "Safe":
         return f"not worse than {margin}, e = {found.e_safe:.3g} over bound {needed}"
+    if found.silence and metric.kind == "mean":
+        return found.silence
     harm = f"harm is not proven, e = {found.e_harm:.3g} of {found.bound_harm:.4g}"
-    if metric.margin is None:
+    if not metric.needs_proof:
         return harm
+    if found.silence:
+        return f"{harm}; of the margin of {margin}, {found.silence}"
     if found.e_safe is None:
         return f"{harm}; no edge tells of the margin of {percent(metric.margin)}"
     return f"{harm}; nor is the margin of {margin}, e = {found.e_safe:.3g} of {needed}"
 
 
 def _margin(metric: MetricDesign, found: MetricVerdict) -> str:
+    if metric.margin_points is not None:
+        return f"{points(metric.margin_points)} points"
     asked = percent(metric.margin)
     if found.proven_margin is None or metric.margin is None or found.proven_margin <= metric.margin * 1.001:
         return asked
