@@ -213,7 +213,15 @@ class Collector:
             edges=judged,
             share=self._share(each.policy),
             intended=each.run.candidate_weight / 100,
+            versions=_versions(each.arms.values()),
         )
+
+
+def _versions(arms: Iterable[Arm]) -> frozenset[str]:
+    """Return the variants' versions if they share one service, else nothing: each has a host of its own."""
+    versions = frozenset(arm.version or "" for arm in arms)
+    shared = len({(arm.namespace, arm.service) for arm in arms}) == 1
+    return versions if shared and "" not in versions else frozenset()
 
 
 def _part(step: int, members: Sequence[tuple[Owed, int, int]]) -> list[tuple[Owed, int, int]]:

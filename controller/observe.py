@@ -10,21 +10,25 @@ neither version has one at its end. Series that cannot be counted make it incons
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from analysis.counters import Counter, Increases, histogram, increases, proportion
+from analysis.counters import Count, Counter, Increases, histogram, increases, proportion
 from analysis.judge import Interval
-from analysis.tables import Table
+from analysis.tables import Arm, Table
+from controller.astray import astray
 from istio.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from analysis.counters import Count
+    import numpy as np
+    from numpy.typing import NDArray
+
     from controller.ports import Reading
     from policies.model import MetricTemplate, Outcome, TemplateSpec
 
@@ -55,6 +59,9 @@ class Target:
     """The template that the split of the requests is read by."""
     intended: float
     """The candidate's share of the requests, 0 to 1."""
+    versions: frozenset[str] = frozenset()
+    """The variants' versions, if nothing but the version label tells their requests apart: any others of the
+    service are a gap in what is known. Empty: not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class IndexedReading:
     """Per series: its requests are events."""
     edges: Sequence[float]
     """Per series: the upper edge of the bucket it counts."""
+    native: Sequence[str]
+    """Per series: words on the native histogram that it comes from, if it does."""
     services: Mapping[str, Mapping[str, Sequence[int]]]
     """Service as NAME.NAMESPACE.svc... -> version -> numbers of its series."""
 
@@ -99,7 +108,7 @@ def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
     labels = spec.labels
     is_event = _event_reader(spec.outcome)
     services: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    counters, events, edges = [], [], []
+    counters, events, edges, native = [], [], [], []
     for row, series in enumerate(reading.series):
         named = series.labels.get
         service = _service(named(labels.service, ""), named(labels.namespace, ""))
@@ -107,9 +116,11 @@ def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
         counters.append(Counter(named(labels.instance, ""), series.points))
         events.append(is_event(series.labels))
         edges.append(_edge(named("le", "")))
+        native.append(series.native)
     instants = sorted({at for counter in counters for at, _ in counter.points})
     columns = {at: column for column, at in enumerate(instants)}
-    return IndexedReading(spec, columns, counters, increases(counters, instants), events, edges, services)
+    growth = increases(counters, instants)
+    return IndexedReading(spec, columns, counters, growth, events, edges, native, services)
 
 
 @lru_cache(maxsize=65_536)
@@ -190,10 +201,15 @@ def _observe(
     control, candidate = reading.rows(target.control), reading.rows(target.candidate)
     heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
     arms = _count(reading, control, edges), _count(reading, candidate, edges)
+    lost = _astray(reading, target)
     result = []
     for instant in ends:
         column = reading.columns.get(instant - ends.step)
-        if instant not in heard or column is None or reading.columns[instant] != column + 1:
+        if column is None or reading.columns.get(instant) != column + 1:
+            result.append(_Observed())
+        elif column in lost:
+            result.append(_Observed(inconsistent=lost[column]))
+        elif instant not in heard:
             result.append(_Observed())
         else:
             result.append(_compared(instant, arms[0][column], arms[1][column]))
@@ -210,10 +226,40 @@ def _compared(end: int, control: Count, candidate: Count) -> _Observed:
 
 def _count(reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]) -> list[Count]:
     """Return one version's counts in every interval of the reading."""
+    native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
     if reading.spec.kind != "histogram":
+        if native:
+            return [
+                Count(Arm(0, (0,)), f"requests are not counted by {native}")
+            ] * reading.growth.values.shape[1]
         return proportion(reading.growth, rows, [row for row in rows if reading.events[row]])
     buckets: dict[float, list[int]] = defaultdict(list)
     for row in rows:
-        if reading.edges[row] != _NO_EDGE:
-            buckets[reading.edges[row]].append(row)
-    return histogram(reading.growth, buckets, edges)
+        edge = reading.edges[row]
+        # of a native histogram's edges only those that are asked for have to be exact
+        if edge != _NO_EDGE and (not reading.native[row] or edge in edges or edge == math.inf):
+            buckets[edge].append(row)
+    counts = histogram(reading.growth, buckets, edges)
+    return [_told(count, native) for count in counts] if native else counts
+
+
+def _told(count: Count, native: str) -> Count:
+    """Return a count whose inconsistency, if any, also says what the buckets were made of."""
+    return replace(count, inconsistent=f"{count.inconsistent} ({native})") if count.inconsistent else count
+
+
+def _astray(reading: IndexedReading, target: Target) -> Mapping[int, str]:
+    """Return, by interval, in words which requests of the service are no variant's, if they are too many."""
+    versions = reading.services.get(_service(target.control.service, target.control.namespace), {})
+    if not target.versions or versions.keys() <= target.versions:
+        return {}
+    requests = {version: _requests(reading, rows) for version, rows in versions.items()}
+    return astray(requests, target.versions, reading.spec.labels.version)
+
+
+def _requests(reading: IndexedReading, rows: Sequence[int]) -> NDArray[np.int64]:
+    """Return how many requests some series counted in every interval."""
+    if reading.spec.kind == "histogram":
+        rows = [row for row in rows if reading.edges[row] == math.inf]
+    counted: NDArray[np.int64] = reading.growth.values[list(rows)].sum(axis=0)
+    return counted

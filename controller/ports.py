@@ -98,6 +98,9 @@ class Series:
 
     labels: Mapping[str, str]
     points: tuple[tuple[int, float], ...]
+    native: str = ""
+    """If it is a bucket made of a native histogram: what a person should know of that when it cannot be
+    counted (its values are NaN then)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,11 @@ class Tick:
     """The judge's verdict on it, with numbers and words."""
     decision: Mapping[str, Any] | None = None
     """The decision taken, when it was not to hold on: {action, reason, message, step, weights, inputs}."""
+    is_look: bool = True
+    """Whether the run itself was looked at: the watch after a promotion leaves no look, only its state."""
     run_facts: Mapping[str, Any] = field(default_factory=dict)
-    """The run as a whole: {number, control, candidate, revisions, startedAt, endedAt, outcome, policy}."""
+    """The run as a whole: {number, control, candidate, revisions, startedAt, endedAt, outcome, policy, watch:
+    what the watch after a promotion found}."""
 
 
 class History(Protocol):

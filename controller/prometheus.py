@@ -3,7 +3,8 @@
 The only importer of `prometheus_api_client`, whose session this module uses with what the client's own calls
 lack: a deadline and a bound for the whole answer, no blocking retries (the loop asks again soon enough),
 errors reported with status 200, and warnings, which say that an answer may be partial. A query is the
-template's own text: nothing is ever put into it.
+template's own text: nothing is ever put into it. Native histograms are read as classic ones
+(`controller.native`).
 
 Every failure is an UnavailableError in one short sentence, never with the answer's body.
 """
@@ -23,10 +24,11 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from controller.native import classic_series
 from controller.ports import Reading, Series, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -153,12 +155,16 @@ def reading_of(body: bytes) -> Reading:
         data = answer["data"]
         if data["resultType"] != "matrix":
             raise BadAnswerError(f"answers with a {str(data['resultType'])[:_SHOWN]} instead of a matrix")
-        series = tuple(_series(item) for item in data["result"])
+        series = tuple(found for item in data["result"] for found in _series(item))
         return Reading(series, tuple(str(warning) for warning in answer.get("warnings") or ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadAnswerError("answers with JSON that is not Prometheus'") from error
 
 
-def _series(item: Any) -> Series:
+def _series(item: Any) -> Iterator[Series]:
+    """Yield the series of one item: counters, and the buckets of native histograms; it may have had both."""
     labels = {str(name): str(value) for name, value in item["metric"].items()}
-    return Series(labels, tuple((round(at), float(value)) for at, value in item["values"]))
+    if item.get("histograms"):
+        yield from classic_series(labels, item["histograms"])
+    if not item.get("histograms") or "values" in item:
+        yield Series(labels, tuple((round(at), float(value)) for at, value in item["values"]))
