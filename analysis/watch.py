@@ -1,8 +1,8 @@
-"""After promotion: does something happen more often than it did in the rollout?
+"""After promotion: whether events have become more frequent than they were in the rollout.
 
 A lane is the events of a proportion, or the requests slower than one edge. Its null says that each request is
-an event with a chance of at most p0, whatever came before; p0 is the most that the rollout leaves possible, and
-worse by the tolerance (`limits`). Per interval with k events in n requests, and odds w times those of p0,
+an event with a chance of at most p0, whatever came before; p0 is the most that the rollout leaves possible,
+and worse by the tolerance (`limits`). Per interval with k events in n requests, and odds w times those of p0,
 
     L_n(w) = [(q / p0)^k ((1 - q) / (1 - p0))^(n - k)]^(1 / phi),    q / (1 - q) = w p0 / (1 - p0)
 
@@ -14,9 +14,9 @@ is an e-detector, e-SR in Shin, Ramdas & Rinaldo, "E-detectors" (2024, arXiv 220
 M_n, the average over lanes and w. Under the null the first look with M_n >= A comes after A looks or more on
 average (the same, theorem on the average run length). There is no end to plan for and no budget to use up.
 
-Not covered: what the versions no longer share. There is no control any more, so a busy hour in which everything
-fails more often is an alarm too. And if the rollout's share was beyond its bound by bad luck (`CONFIDENCE`),
-false alarms come sooner.
+Not covered: what the versions no longer share. There is no control any more, so a busy hour in which
+everything fails more often is an alarm too. And if the rollout's share was beyond its bound by bad luck
+(`CONFIDENCE`), false alarms come sooner.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ WORSE = np.array([1.5, 2.0, 4.0])
 """Odds ratios against p0 that are looked for; M has an equal part on each."""
 CONFIDENCE = 0.95
 """That no lane's share in the rollout was above its bound, whenever the rollout ended."""
-_TYPICAL = 10_000.0
-"""Requests of a rollout for which its bound is about tightest; fixed, since the rollout's own number is not."""
+_TYPICAL = 2_000.0
+"""Requests for which the bound is about tightest; fixed, since the number in a rollout is not."""
 _LARGEST = 1 - 1e-9
 
 
 def limits(requests: int, events: Sequence[int], dispersion: Sequence[float], tolerance: float) -> Floats:
     """Return p0 per lane, (lanes,), from what the promoted version did in its rollout.
 
-    The upper end of the anytime-valid interval for a proportion (`bernoulli_interval`) with counts divided by
-    the lane's dispersion, since a rollout ends when its evidence says so; then its odds times 1 + `tolerance`.
+    The upper end of the interval for a proportion (`bernoulli_interval`), anytime-valid since a rollout ends
+    when its evidence says so, with counts divided by the lane's dispersion; then its odds, 1 + `tolerance`
+    times. All lanes hold together.
     ValueError when there were no requests.
     """
     alpha = (1 - CONFIDENCE) / len(events)
@@ -56,7 +57,7 @@ def limits(requests: int, events: Sequence[int], dispersion: Sequence[float], to
     ]
     share = np.minimum(upper, _LARGEST)
     odds = share / (1 - share) * (1 + tolerance)
-    return np.minimum(odds / (1 + odds), _LARGEST)
+    return np.asarray(np.minimum(odds / (1 + odds), _LARGEST))
 
 
 def start(lanes: int) -> Floats:

@@ -2,7 +2,8 @@
 
 Conditions follow kstatus, so `kubectl wait`, Flux and Argo CD understand them: Ready (nothing in progress
 and nothing wrong), Reconciling (a run is going on), Stalled (it cannot go on by itself), and our own:
-Progressing, Paused, Healthy, TrafficApplied, MetricsAvailable.
+Progressing, Paused, Healthy (no harm shown, and no surge after a promotion), TrafficApplied,
+MetricsAvailable.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from controller.decision import Decision, Judgement, World
     from controller.status import Run, Status, Truth
 
@@ -44,13 +47,14 @@ def with_conditions(
     stalled = (failed and not active) or decision.reason in STALLED
     silent = bool(world.metrics_error) or (active and "NoData" in {judgement.kind, decision.reason})
     harmed = failed and run is not None and run.reason == "Harmful"
+    invalid = active and judgement.kind == "Invalid"
     table: tuple[tuple[str, bool | None], ...] = (
         ("Ready", not active and not stalled and (run is None or run.applied)),
         ("Reconciling", active and not stalled),
         ("Stalled", stalled),
         ("Progressing", active and not stalled and not (run and run.paused)),
         ("Paused", bool(run and run.paused)),
-        ("Healthy", None if run is None else not harmed and not (active and judgement.kind == "Invalid")),
+        ("Healthy", None if run is None else not (harmed or _surges(run) or invalid)),
         ("TrafficApplied", run.applied if run else None),
         ("MetricsAvailable", not silent if active else None),
     )
@@ -79,6 +83,8 @@ def _why(
         silent = decision.reason == "NoData"
         return ("NoData", "the last intervals have had no data") if silent else (judgement.kind, "")
     if type_ == "Healthy":
+        if run and _surges(run):
+            return "Surge", "; ".join(_surges(run).values())
         return ("Judged", "") if run and run.active else (run.reason if run else "NoRun", "")
     if type_ == "TrafficApplied":
         return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
@@ -93,6 +99,20 @@ def summary(decision: Decision, judgement: Judgement) -> str:
     if run is None:
         return decision.message
     if not run.active:
-        return f"{run.outcome} ({run.reason})" + ("" if run.applied else ", the proxies are not there yet")
+        return f"{run.outcome} ({run.reason}){_afterwards(run)}"
     place = f"Step {run.step + 1}/{run.steps}, {run.candidate_weight}% to {run.candidate}"
     return f"{place}: {'paused' if run.paused else judgement.kind.lower()}"
+
+
+def _afterwards(run: Run) -> str:
+    """Return what there is to say of an ended run beside how it ended."""
+    if not run.applied:
+        return ", the proxies are not there yet"
+    if _surges(run):
+        return f", surge of {', '.join(_surges(run))}"
+    return ", being watched" if run.watched else ""
+
+
+def _surges(run: Run) -> Mapping[str, str]:
+    """Return what has become more frequent after the promotion, in words, by metric."""
+    return run.watch.surges if run.watch else {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from controller.ports import Applied
-from controller.status import Outcome, Roles, Run, Status
+from controller.status import Outcome, Roles, Run, Status, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,10 @@ class World:
     behind: bool = False
     """Whether intervals that are long over have not all been read yet."""
     action: Action | None = None
+    surges: Mapping[str, str] = field(default_factory=dict)
+    """What the watch over a promoted version has found so far, in words, by metric."""
+    unwatchable: str = ""
+    """Why a promoted version cannot be watched at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,10 @@ class Case:
     def promote(self, reason: str, message: str) -> Decision:
         """End the run with all traffic on the candidate, which is the control of the next run."""
         decision = self._end("Promote", "Promoted", reason, message, weight=100)
+        watch = Watching() if self.policy.spec.watch else None
+        run = decision.status.run and decision.status.run.model_copy(update={"watch": watch})
         roles = Roles(control=self.run.candidate, candidate=self.run.control)
-        return replace(decision, status=decision.status.model_copy(update={"roles": roles}))
+        return replace(decision, status=decision.status.model_copy(update={"roles": roles, "run": run}))
 
     def supersede(self, reason: str, message: str) -> Decision:
         """End the run without a verdict on the candidate: its new revision will be judged afresh."""

@@ -211,8 +211,9 @@ def _record(connection: sa.Connection, ticks: Sequence[Tick]) -> None:
     connection.execute(*_runs_upsert(connection, ticks))  # first: it locks the runs against a second writer
     looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
     shown = [{"weights": dict(tick.weights), "verdict": dict(tick.verdict)} for tick in ticks]
-    rows = [look | more for look, more in zip(looks, shown, strict=True)]
-    connection.execute(_insert(connection, _TICKS).on_conflict_do_nothing(), rows)
+    rows = [look | more for look, more, tick in zip(looks, shown, ticks, strict=True) if tick.is_look]
+    if rows:
+        connection.execute(_insert(connection, _TICKS).on_conflict_do_nothing(), rows)
     tables = [
         {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
         for tick in ticks

@@ -19,6 +19,7 @@ from controller.journal import Journal
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
 from controller.scene import KINDS
+from controller.watcher import Watcher
 from controller.writer import Writer
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Loop:
         self._inventory = Inventory(store)
         self._journal = Journal(history, collector, recorder)
         self._writer = Writer(store, recorder)
+        self._watcher = Watcher(collector, history, recorder)
         self._due: dict[str, float] = {}
         self._known: set[str] = set()
         self._last_look = 0.0
@@ -151,6 +153,7 @@ class Loop:
         others = [rollout for rollout in due if not rollout.asked]
         await self._open(others)
         await self._measure(others, now)
+        await self._watcher.look_after(others, now)
         await self._decide(others)
 
     def _tidy(self) -> None:
@@ -163,8 +166,9 @@ class Loop:
         self._known = set(policies)
         for ref, problem in self._inventory.problems.items():
             self._recorder.failure("internal", problem, str(ref))
-        runs = (entry.status.run for entry in policies.values())
-        self._collector.keep(run.id for run in runs if run is not None and run.active)
+        runs = [entry.status.run for entry in policies.values() if entry.status.run]
+        self._collector.keep(run.id for run in runs if run.active)
+        self._watcher.keep(run.id for run in runs if run.watched)
 
     async def _open(self, rollouts: Sequence[Rollout]) -> None:
         """Get what is known of every open run."""
@@ -233,6 +237,8 @@ class Loop:
         decided = [rollout for rollout in rollouts if rollout.decision]
         await self._journal.record(decided)
         for rollout in decided:
+            if rollout.watch and not rollout.recorded:
+                self._watcher.drop(rollout.watch.run)
             wait = await self._enact(rollout) if rollout.may_go_on else RETRY
             self._due[rollout.key] = self._clock.now() + wait
 
@@ -272,9 +278,9 @@ class Loop:
         if run is not None and not run.applied:
             waited = now - run.weights_changed_at
             return min(max(SOON, waited / 10), RETRY)
-        if decision.notable or (dossier and dossier.behind):
+        if decision.notable or any(known.behind for known in (dossier, rollout.watch) if known):
             return SOON
-        if run is None or not run.active:
+        if run is None or not (run.active or run.watched):
             return REST
         step, settle = rollout.entry.policy.spec.decision.interval.seconds, self._collector.settle
         pause = ((now - settle) // step + 1) * step + settle - now

@@ -6,8 +6,8 @@ The rules, in order of priority; the first that has something to say decides:
     1  renamed      other variants: start over     1  settle    finish the last write, then confirm it
     2  cornered     control not there: hold        2  retry     starts a run; other actions are refused
     3  abort        a person aborts: roll back     3  start     the candidate is new and ready
-    4  gone         candidate not there: roll back 4  idle
-    5  harm         harm is proven: roll back
+    4  gone         candidate not there: roll back 4  watch     tell of surges after a promotion
+    5  harm         harm is proven: roll back      5  idle
     6  superseded   a newer candidate: start over
     7  silence      no data too long: policy's rule
     8  deadline     too long undecided: policy's rule

@@ -1,12 +1,13 @@
-"""The rules while no run is open, in their order: finish the last one, start the next one, or rest."""
+"""The rules while no run is open, in their order: finish the last one, start the next one, watch, or rest."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.decision import Case, Decision
 from controller.settling import settle
-from controller.status import Run
+from controller.status import Run, Watching
 
 if TYPE_CHECKING:
     from policies.model import Metadata
@@ -56,6 +57,42 @@ def _run_id(meta: Metadata, number: int) -> str:
     return ".".join(part for part in (meta.namespace, meta.name, str(number), meta.uid[:8]) if part)
 
 
+def _watch(case: Case) -> Decision | None:
+    """Tell of what the watch over a promoted version finds, and end it; traffic is never touched.
+
+    Going back is not for a machine to decide: the old version may be gone, or be older than its data.
+    """
+    run = case.status.run
+    if run is None or run.watch is None or run.watch.over:
+        return None
+    new = {name: words for name, words in case.world.surges.items() if name not in run.watch.surges}
+    if new:
+        watch = Watching(surges={**run.watch.surges, **new})
+        message = f"{'; '.join(new.values())}. The traffic is left as it is"
+        return replace(case.keep("Alarm", "Surge", message, watch=watch), warning=True)
+    reason, message = _watch_over(case, run, run.watch)
+    if not reason:
+        return None
+    return case.keep("EndWatch", reason, message, watch=run.watch.model_copy(update={"over": message}))
+
+
+def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
+    """Return why a watch is over, in a word and a sentence; empty while it goes on."""
+    wanted, revisions = case.policy.spec.watch, case.world.revisions
+    if wanted is None:
+        return "WatchRemoved", "the policy asks for no watch any more"
+    if case.world.unwatchable:
+        return "NotWatched", case.world.unwatchable
+    if revisions.get(run.candidate, run.revisions.get(run.candidate)) != run.revisions.get(run.candidate):
+        return "NewRevision", f"{run.candidate} is no longer what was promoted"
+    # the last interval is read a moment after its end
+    until = (run.ended_at or case.now) + wanted.duration.seconds + case.interval
+    if case.now < until or case.world.behind:
+        return "", ""
+    found = f"surges of {', '.join(watch.surges)}" if watch.surges else "nothing became more frequent"
+    return "WatchOver", f"{run.candidate} was watched for {wanted.duration}: {found}"
+
+
 def _idle(case: Case) -> Decision:
     run = case.status.run
     if case.world.live is None or case.world.missing:
@@ -68,4 +105,4 @@ def _why_not(case: Case) -> str:
     return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
 
 
-NO_RUN = (_finish, _retry, _start, _idle)
+NO_RUN = (_finish, _retry, _start, _watch, _idle)

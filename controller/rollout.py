@@ -11,6 +11,7 @@ from controller.machine import decide
 from controller.ports import Applied, Ref, Tick
 from controller.replay import kept
 from controller.status import Run, to_rfc3339
+from controller.watching import Watch, begin
 
 if TYPE_CHECKING:
     from controller.dossier import Dossier
@@ -37,6 +38,10 @@ class Rollout:
     tick: Tick | None = None
     """What this pass leaves in the history; None when there is nothing new."""
     recorded: bool = True
+    watch: Watch | None = None
+    """The watch over the version that the run promoted."""
+    unwatchable: str = ""
+    """Why there is none, where there should be one."""
 
     @property
     def key(self) -> str:
@@ -86,35 +91,55 @@ class Rollout:
         scene, dossier = self.scene, self.dossier
         world = World(
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
-            changed_by=scene.changed_by, applied=applied, behind=dossier is not None and dossier.behind,
+            changed_by=scene.changed_by, applied=applied,
+            behind=any(known.behind for known in (dossier, self.watch) if known),
             metrics_error=self.error or (dossier.error if dossier else ""), action=action_of(self.entry.obj),
+            surges=self.watch.alarms if self.watch else {}, unwatchable=self.unwatchable,
         )  # fmt: skip
         judgement = dossier.judgement if dossier else Judgement()
         self.case = Case(self.entry.policy, self.entry.status, world, judgement, now)
         self.decision = decide(*self.case.inputs)
+        self._begin_watch(self.decision)
         self.tick = _tick(self, self.case, self.decision)
+
+    def _begin_watch(self, decision: Decision) -> None:
+        """Lay down the watch over a version that is being promoted, if it is to have one."""
+        wanted, dossier = self.entry.policy.spec.watch, self.dossier
+        if decision.action == "Promote" and wanted and dossier:
+            step = int(self.entry.policy.spec.decision.interval.seconds)
+            self.watch = begin(dossier, wanted, step)
 
 
 def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
     run, dossier = decision.status.run, rollout.dossier
     news = decision.notable and decision.action not in UNRECORDED
-    if run is None or not (news or (dossier and dossier.intervals)):
+    watch = rollout.watch if run and rollout.watch and rollout.watch.run == run.id else None
+    if run is None or not (news or (dossier and dossier.intervals) or (watch and watch.advanced)):
         return None
+    known = watch or dossier
     return Tick(
-        run=run.id, policy=rollout.key, at=case.now, cursor=dossier.cursor if dossier else 0,
+        run=run.id, policy=rollout.key, at=case.now, cursor=known.cursor if known else 0,
         weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
-        intervals=dossier.intervals if dossier else [], evidence=dossier.stored() if dossier else {},
+        intervals=dossier.intervals if dossier else [], evidence=known.stored() if known else {},
         verdict=case.judgement.numbers, decision=kept(decision, case) if news else None,
-        run_facts=_facts(rollout.entry, run),
+        is_look=watch is None or dossier is not None, run_facts=_facts(rollout.entry, run, watch),
     )  # fmt: skip
 
 
-def _facts(entry: Entry, run: Run) -> dict[str, Any]:
+def _facts(entry: Entry, run: Run, watch: Watch | None) -> dict[str, Any]:
     """Return the run as a whole, as it is kept."""
     return {
         "number": run.number, "control": run.control, "candidate": run.candidate, "revisions": run.revisions,
         "startedAt": to_rfc3339(run.started_at),
         "endedAt": to_rfc3339(run.decided_at) if run.decided_at else None,
         "outcome": run.outcome, "reason": run.reason, "message": run.message, "blame": run.blame,
-        "policy": entry.document,
+        "policy": entry.document, "watch": _watch_facts(run, watch),
     }  # fmt: skip
+
+
+def _watch_facts(run: Run, watch: Watch | None) -> dict[str, Any] | None:
+    """Return what was found by the watch after a promotion."""
+    if run.watch is None or watch is None:
+        return None
+    since = to_rfc3339(run.step_started_at) if run.step_started_at else None
+    return {"since": since, "over": run.watch.over, **watch.facts()}

@@ -58,6 +58,15 @@ class LastAction(Part):
     result: str
 
 
+class Watching(Part):
+    """The watch over a promoted version."""
+
+    over: str = ""
+    """Why it ended; empty while it goes on."""
+    surges: dict[str, str] = Field(default_factory=dict)
+    """What has become more frequent than in the rollout, in words, by metric."""
+
+
 class Run(Part):
     """One attempt to bring one candidate revision to all traffic."""
 
@@ -84,6 +93,13 @@ class Run(Part):
     blame: str | None = None
     decided_at: Time | None = None
     ended_at: Time | None = None
+    watch: Watching | None = None
+    """After a promotion, if the policy asks for it."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the promoted version is being watched."""
+        return self.watch is not None and not self.watch.over
 
     @property
     def active(self) -> bool:
