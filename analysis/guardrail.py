@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from analysis.overshoot import Flags
 
 
+_RESERVE = math.log(1.05)
+"""So much further than the bound lies what is got back is cut off: the test then falls short of alpha by as
+much, in reserve for a dispersion that is too small to be seen."""
+
+
 class Place(NamedTuple):
     """One metric of one run about to take in one interval, its look number `look` (1, 2, ..)."""
 
@@ -200,7 +205,8 @@ def _boosts(bets: Bets, boost: Floats, null: float, counts: Ints, *, running: Fl
     level, slope, cash, bound = (each[rows] for each in bets)
     before = boost[rows]
     tables = counts[rows][:, [1, 1, 0, 0], [0, 1, 0, 1]]
-    result[rows] = log_boosts(tables, null, Bets(level + before[:, None], slope, cash + before, bound))
+    bets = Bets(level + before[:, None], slope, cash + before, bound + _RESERVE)
+    result[rows] = log_boosts(tables, null, bets)
     return result
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 START = 0.77
 """The part of the bet that is on harm from the start; the rest is spread over the planned looks."""
-_ERRORS = {1.25: (5, 6), 1.5: (12, 20), 2.0: (13, 40), 3.0: (15, 20), 5.0: (50, 10), 10.0: (5, 4)}
+_ERRORS = {1.25: (4, 6), 1.5: (18, 20), 2.0: (13, 40), 3.0: (15, 20), 5.0: (46, 10), 10.0: (4, 4)}
 _LATENCY = {1.1: (24, 24), 1.25: (24, 24), 1.5: (16, 16), 2.5: (12, 12), 5.0: (12, 12), 20.0: (12, 12)}
 """Odds ratio: per cent of the bet from the start, and of the later bets."""
 
