@@ -303,13 +303,15 @@ class TemplateSpec(Spec):
     direction: Literal["lowerIsBetter", "higherIsBetter"] = "lowerIsBetter"
     """Which way is harm."""
     query: Text
-    """PromQL for an instant vector of cumulative counters, summed by at least `labels` (and `le`)."""
+    """PromQL for an instant vector of cumulative counters, or of native histograms, summed by at least `labels`
+    (and `le`)."""
     labels: Labels
     """The labels that name namespace, service, version and instance."""
     outcome: Outcome | None = None
     """For a proportion: which series count as events."""
     edges: Annotated[tuple[Factor, ...], Field(max_length=24)] = ()
-    """For a histogram: the bucket edges that are judged."""
+    """For a histogram: the bucket edges that are judged, as the buckets have them. A native histogram has
+    edges at every power of two from 1/1024 to 4096: `"0.25"`, `"0.5"`, `"1"`."""
     description: Text
     """One sentence for reports."""
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from policies.rule import Breach
 
 _RATES = r"\b(i?rate|increase|i?delta|deriv)\s*\("
+_TIMES = ("seconds", "milliseconds", "microseconds")
+_NAME_END = r"(_bucket|_sum|_total)?(\s*[{\[]|\s*\)?\s*$|\"|_?\()"
+"""What follows the unit in a metric's name, where it cannot be the name of a label."""
+_PAIR = (r"\bby\s*\([^)]*\b__name__\b", r"[_(|]sum\b", r"[_(|]count\b")
+"""What the query of a mean has: the name is kept, and series that end in `_sum` and `_count` are asked for."""
 _NOT_RE2 = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]")
 
 
@@ -28,6 +33,11 @@ def _unnamed(spec: TemplateSpec) -> Iterator[Breach]:
         label = outcome.get(field, "")
         yield from when(label not in spec.query, f"outcome.{field}", label)
     yield from when(spec.kind == "histogram" and not re.search(r"\ble\b", spec.query), "query")
+
+
+def _pair_is_lost(spec: TemplateSpec) -> bool:
+    """Tell whether a mean's query drops the names that say which series is the sum and which the count."""
+    return spec.kind == "mean" and not all(re.search(pattern, spec.query) for pattern in _PAIR)
 
 
 def _unreadable(outcome: Outcome) -> Iterator[Breach]:
@@ -49,6 +59,25 @@ def _unit_fits(spec: TemplateSpec) -> bool:
     if spec.kind == "histogram":
         return spec.unit != "requests"
     return spec.kind == "mean" or spec.unit == "requests"
+
+
+def _other_unit(spec: TemplateSpec) -> Iterator[Breach]:
+    """Yield the unit in the metric's name if it is not that of the template. A mean may be converted."""
+    if spec.unit not in _TIMES or (spec.kind == "mean" and re.search(r"[*/]", spec.query)):
+        return
+    for found in re.finditer(f"_({'|'.join(_TIMES)}|bytes){_NAME_END}", spec.query):
+        yield from when(found[1] != spec.unit, "unit", f"{spec.unit}, and _{found[1]} in the query")
+
+
+def _unit_cel() -> str:
+    """Return CEL for `_other_unit`: none of the other units ends the metric's name."""
+    units = (*_TIMES, "bytes")
+    others = (
+        f"(self.unit == '{unit}' || !self.query.matches(r'_{unit}{_NAME_END}'))"
+        for unit in units
+    )
+    free = r"(self.kind == 'mean' && self.query.matches(r'[*/]'))"
+    return f"!(self.unit in ['seconds', 'milliseconds', 'microseconds']) || {free} || ({' && '.join(others)})"
 
 
 def _grpc_is_whole(outcome: Outcome) -> bool:
@@ -118,5 +147,28 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "protocolLabel, grpcLabel and grpcEvent must be set together or not at all",
         "has(self.protocolLabel) == has(self.grpcLabel) && has(self.grpcLabel) == has(self.grpcEvent)",
         lambda outcome: when(not _grpc_is_whole(outcome), "grpcEvent"),
+    ),
+    Rule(
+        "PS057",
+        TemplateSpec,
+        "the query of a mean must ask for series that end in _sum and _count, and sum by __name__ too",
+        "self.kind != 'mean' || (" + " && ".join(f"self.query.matches(r'{part}')" for part in _PAIR) + ")",
+        lambda spec: when(_pair_is_lost(spec), "query"),
+    ),
+    Rule(
+        "PS058",
+        TemplateSpec,
+        "a histogram is lowerIsBetter: its edges tell which requests are slow",
+        "self.kind != 'histogram' || self.direction == 'lowerIsBetter'",
+        lambda spec: when(
+            spec.kind == "histogram" and spec.direction != "lowerIsBetter", "direction", spec.direction
+        ),
+    ),
+    Rule(
+        "PS070",
+        TemplateSpec,
+        "the unit must be the one that the metric's name ends in",
+        _unit_cel(),
+        _other_unit,
     ),
 )

@@ -51,6 +51,7 @@ BROKEN = [  # code, path, value, path of the finding, found
     ("PS045", "spec.watch", {"falseAlarmEvery": "0"}, "spec.watch.falseAlarmEvery", None),
     ("PS040", f"{STEPS}.1.hold", "2h", "spec.decision.deadline", "2h, and 2h1m of holds"),
 ]
+BUCKETS = "sum by (ns, svc, ver, instance, le)"
 BROKEN_TEMPLATES = [  # kind, code, path, value, path of the finding
     ("proportion", "PS050", "spec.outcome", REMOVED, "spec.outcome"),
     ("share", "PS050", "spec.outcome", {"httpLabel": "code", "httpEvent": "5.."}, "spec.outcome"),
@@ -67,6 +68,10 @@ BROKEN_TEMPLATES = [  # kind, code, path, value, path of the finding
     ("proportion", "PS055", "spec.outcome.grpcEvent", "(?=2)", "spec.outcome.grpcEvent"),
     ("proportion", "PS055", "spec.outcome.grpcEvent", r"(2)\1", "spec.outcome.grpcEvent"),
     ("proportion", "PS056", "spec.outcome.grpcEvent", REMOVED, "spec.outcome.grpcEvent"),
+    ("histogram", "PS070", "spec.query", f"{BUCKETS} (latency_seconds_bucket)", "spec.unit"),
+    ("histogram", "PS070", "spec.query", f'{BUCKETS} (latency_microseconds{{app="x"}})', "spec.unit"),
+    ("histogram", "PS070", "spec.query", f"{BUCKETS} (size_bytes_bucket)", "spec.unit"),
+    ("mean", "PS070", "spec.query", f'{BUCKETS} ({{__name__=~"x_seconds_(sum|count)"}})', "spec.unit"),
 ]
 SOUND = [  # path, value: at the limits, and still right
     (STEPS, [{"weight": 1}, {"weight": 2}, {"weight": 100}]),
@@ -109,6 +114,22 @@ def test_the_limits_themselves_are_allowed(path, value):
 @pytest.mark.parametrize("kind", ["proportion", "histogram", "mean", "share"])
 def test_each_kind_of_template_can_be_written(kind):
     assert parse([("f.yaml", text(template(kind)))]).findings == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [
+        ("histogram", "latency_milliseconds_bucket"),
+        ("histogram", "latency_milliseconds"),
+        ("histogram", 'latency_bucket{timeout_seconds="5"}'),
+        ("mean", "1000 * latency_seconds_sum"),
+        ("proportion", "latency_seconds_count"),
+    ],
+)
+def test_a_unit_in_a_query_that_is_the_templates_own_or_counts_nothing_is_right(kind, metric):
+    labels = "ns, svc, ver, instance, code, proto, grpc, le"
+    own = changed(template(kind), "spec.query", f"sum by ({labels}) ({metric})")
+    assert parse([("f.yaml", text(own))]).findings == []
 
 
 def test_a_set_in_a_set_is_no_warning():
