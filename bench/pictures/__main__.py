@@ -1,9 +1,10 @@
 """Draw the pictures of docs/statistics.md, or print the table of docs/assumptions.md.
 
     python -m bench.pictures [--runs 400] [--seed 1] [--only NAME] [--folder docs/images/statistics]
-    python -m bench.pictures --table [--runs 400] [--seed 1]
+    python -m bench.pictures --table [WORDS] [--runs 400] [--seed 1]
 
-The same seed gives the same files. All of it takes some minutes.
+With WORDS only the cases with those words in their names. The same seed gives the same files and figures. All
+of it takes some minutes.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ PICTURES: Mapping[str, Callable[[int, int], str]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it from the command line."""
     options = _parser().parse_args(arguments)
-    if options.table:
-        for line in table(options.runs, options.seed):
+    if options.table is not None:
+        for line in table(options.runs, options.seed, options.table):
             print(line, flush=True)
         return
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--table", action="store_true", help="print the table instead")
+    parser.add_argument("--table", nargs="?", const="", metavar="WORDS", help="print the table instead")
     parser.add_argument("--only", action="append", choices=sorted(PICTURES), help="draw this one only")
     parser.add_argument("--folder", type=Path, default=Path("docs/images/statistics"))
     return parser

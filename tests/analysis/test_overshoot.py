@@ -123,7 +123,8 @@ def test_a_boost_has_the_same_bits_in_any_company():
     assert (together > 0).sum() > 5  # there was something to compare
 
 
-BOUND = 4.0
+BOUND, CUT = 4.0, 4.0 * 1.05
+"""The judge cuts off a little beyond the bound, and keeps the difference in reserve."""
 MARGINS = [(6, 12, 5), (9, 7, 4), (4, 20, 6)]
 
 
@@ -146,9 +147,9 @@ def judged_paths(metric: MetricDesign) -> list[tuple[tuple[int, ...], list, list
 
 
 def stopped(log_values: tuple[float, ...]) -> float:
-    """The e-value of a test that stops at the bound, and wins no more than it."""
-    reached = any(value >= math.log(BOUND) for value in log_values)
-    return BOUND if reached else math.exp(log_values[-1])
+    """The e-value when the test stops, at the bound or at the end; what is won is cut off at `CUT`."""
+    end = next((value for value in log_values if value >= math.log(BOUND)), log_values[-1])
+    return min(math.exp(end), CUT)
 
 
 def expectation(paths: list, odds_ratios: tuple[float, ...], *, safe: bool = False) -> tuple[float, float]:
@@ -158,7 +159,7 @@ def expectation(paths: list, odds_ratios: tuple[float, ...], *, safe: bool = Fal
     for path, harm, against in paths:
         chance = math.prod(table[k] for table, k in zip(tables, path, strict=True))
         value = stopped(against if safe else harm)
-        mean, crossed = mean + chance * value, crossed + chance * (value == BOUND)
+        mean, crossed = mean + chance * value, crossed + chance * (value >= BOUND)
     return mean, crossed
 
 

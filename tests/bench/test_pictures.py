@@ -51,6 +51,15 @@ def test_lost_errors_make_a_candidate_at_the_margin_safe():
     assert damage(Case("lost", worse, wrong=lost), 20, 4).safe > damage(Case("counted", worse), 20, 4).safe
 
 
+def test_the_table_has_a_row_for_each_case_that_is_asked_for(capsys):
+    main(["--runs", "2", "--table", "twice"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        case.name for case in cases() if "twice" in case.name
+    ]
+    assert len(rows) == 3
+
+
 def test_another_split_than_intended_is_noticed_and_no_harm():
     found = damage(Case("split", Behaviour(), share=0.15), 20, 5)
     assert found.split_broken == 1
