@@ -11,6 +11,9 @@ read. An interval runs from one instant to the next. The rules, per series and i
   starts, not an increase.
 - absent now: nothing. A process that vanishes takes the rest of its counts with it.
 - a value that is no count (negative, NaN, infinite, not whole): every interval it touches is inconsistent.
+
+The sum of a mean is a counter too, of a value that need not be whole but must not be negative: else a sum
+that falls could not be told from a restart.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.tables import Arm
+from analysis.tables import Arm, MeanArm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,21 +39,28 @@ _EXACT = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One series: the process that counts (it restarts as a whole) and what was read, as (instant, value)."""
+    """One series: the process that counts (it restarts as a whole) and what was read, as (instant, value).
+
+    `whole`: it counts; else it sums up values.
+    """
 
     instance: str
     points: tuple[tuple[int, float], ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Increases:
     """Increases of n series over m intervals: `values[i, t]`, and whether it is unknown, `broken[i, t]`.
 
-    A broken increase is 0 in `values`.
+    A broken increase is 0 in `values`. Those of series that are not `whole` are in `sums` instead. `fell`
+    tells where a series was lower than before, so that it counts from 0.
     """
 
     values: NDArray[np.int64]
     broken: NDArray[np.bool_]
+    sums: NDArray[np.float64]
+    fell: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,14 @@ class Count:
     """What one arm did in one interval; `inconsistent` says in words why it cannot be counted (arm is 0)."""
 
     arm: Arm
+    inconsistent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MeanCount:
+    """The same of a mean."""
+
+    arm: MeanArm
     inconsistent: str = ""
 
 
@@ -69,23 +87,26 @@ def increases(counters: Sequence[Counter], instants: Sequence[int]) -> Increases
     """
     alive = _alive(counters, set(instants))
     values = np.zeros((len(counters), max(0, len(instants) - 1)), dtype=np.int64)
-    broken = np.zeros(values.shape, dtype=np.bool_)
+    sums = np.zeros(values.shape)
+    broken, fell = (np.zeros(values.shape, dtype=np.bool_) for _ in range(2))
     for row, counter in enumerate(counters):
-        points = dict(counter.points)
-        seen: int | None = None
+        points, known = dict(counter.points), alive[counter.instance]
+        read, own = (_whole, values[row]) if counter.whole else (_finite, sums[row])
+        seen: float | None = None
         for step, (before, now) in enumerate(pairwise(instants)):
-            if before not in alive[counter.instance]:
+            if before not in known:
                 seen = None
                 continue
-            seen = _whole(points[before]) if before in points else seen
+            seen = read(points[before]) if before in points else seen
             if now not in points:
                 continue
-            value = _whole(points[now])
+            value = read(points[now])
             if value is None or (seen is None and before in points):
                 broken[row, step] = True
             else:
-                values[row, step] = value if seen is None or value < seen else value - seen
-    return Increases(values, broken)
+                fell[row, step] = seen is not None and value < seen
+                own[step] = value if seen is None or fell[row, step] else value - seen
+    return Increases(values, broken, sums, fell)
 
 
 def _alive(counters: Iterable[Counter], instants: set[int]) -> dict[str, set[int]]:
@@ -102,6 +123,11 @@ def _whole(value: float) -> int | None:
         return None
     nearest = round(value)
     return nearest if abs(value - nearest) <= _NOISE * max(1.0, value) else None
+
+
+def _finite(value: float) -> float | None:
+    """Return what values add up to, or None if it is no sum of values that are not negative."""
+    return value if 0 <= value < float("inf") else None
 
 
 def proportion(growth: Increases, series: Sequence[int], events: Sequence[int]) -> list[Count]:
@@ -144,6 +170,48 @@ def histogram(
         _count(total, tuple(events), bad, falls)
         for total, events, bad, falls in zip(totals, above, broken, falling, strict=True)
     ]
+
+
+def mean(
+    growth: Increases, counters: Sequence[Counter], series: Sequence[int], sums: Sequence[int]
+) -> list[MeanCount]:
+    """Return one arm's observations per interval, and what they add up to.
+
+    `series` are the rows of `growth` that count observations, `sums` those that sum them up. Both come from
+    the same processes, and restart together.
+    """
+    steps = growth.values.shape[1]
+    counting, summing = ({counters[row].instance for row in rows} for rows in (series, sums))
+    if counting != summing:
+        alone = min(counting ^ summing)
+        return [MeanCount(MeanArm(0, 0.0), f"{alone} has a sum without its count, or a count alone")] * steps
+    totals = growth.values[list(series)].sum(axis=0).tolist()
+    values = growth.sums[list(sums)].sum(axis=0).tolist()
+    broken = _any_broken(growth, [*series, *sums])
+    torn = [_torn(growth, counters, series, sums, step) for step in range(steps)]
+    return [
+        _mean_count(total, value, bad, apart)
+        for total, value, bad, apart in zip(totals, values, broken, torn, strict=True)
+    ]
+
+
+def _torn(
+    growth: Increases, counters: Sequence[Counter], series: Sequence[int], sums: Sequence[int], step: int
+) -> bool:
+    """Tell whether a process' count and sum restarted one without the other; sums of 0 do not show it."""
+    counting = {counters[row].instance for row in series if growth.fell[row, step]}
+    summing = {counters[row].instance for row in sums if growth.fell[row, step]}
+    silent = {counters[row].instance for row in sums if growth.sums[row, step] == 0}
+    return not summing <= counting <= summing | silent
+
+
+def _mean_count(total: int, value: float, broken: bool, torn: bool) -> MeanCount:
+    if broken:
+        return MeanCount(MeanArm(0, 0.0), "a count or a sum is negative, not finite or not a number")
+    if torn:
+        words = "a sum and its count did not restart together: values must not be negative"
+        return MeanCount(MeanArm(0, 0.0), words)
+    return MeanCount(MeanArm(total, value))
 
 
 def _any_broken(growth: Increases, rows: Sequence[int]) -> list[bool]:

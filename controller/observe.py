@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from analysis.counters import Count, Counter, Increases, histogram, increases, proportion
+from analysis.counters import Count, Counter, Increases, histogram, increases, mean, proportion
 from analysis.judge import Interval
-from analysis.tables import Arm, Table
+from analysis.tables import Arm, MeanArm, MeanTable, Table
 from controller.astray import astray
 from istio.names import full_name
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from analysis.counters import MeanCount
     from controller.ports import Reading
     from policies.model import MetricTemplate, Outcome, TemplateSpec
 
@@ -113,7 +114,8 @@ def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
         named = series.labels.get
         service = _service(named(labels.service, ""), named(labels.namespace, ""))
         services[service][named(labels.version, "")].append(row)
-        counters.append(Counter(named(labels.instance, ""), series.points))
+        name = named("__name__", "")
+        counters.append(Counter(named(labels.instance, ""), series.points, whole=not _is_sum(spec, name)))
         events.append(is_event(series.labels))
         edges.append(_edge(named("le", "")))
         native.append(series.native)
@@ -126,6 +128,11 @@ def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
 @lru_cache(maxsize=65_536)
 def _service(host: str, namespace: str) -> str:
     return full_name(host, namespace).lower()
+
+
+def _is_sum(spec: TemplateSpec, name: str) -> bool:
+    """Tell by its name whether a series of a mean sums values up; else it counts them."""
+    return spec.kind == "mean" and name.endswith("_sum")
 
 
 def _edge(text: str) -> float:
@@ -158,7 +165,7 @@ def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool
 class _Observed:
     """What one reading says of one rollout in one interval."""
 
-    table: Table | None = None
+    table: Table | MeanTable | None = None
     inconsistent: str = ""
 
 
@@ -188,15 +195,50 @@ def intervals_for(
     ]
 
 
-def _totals(table: Table | None) -> tuple[int, int] | None:
+def series_intervals(
+    target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
+) -> dict[str, list[Interval]]:
+    """Return the control's intervals series by series: each is a control without a candidate."""
+    readings = {name: index[template].by_series(target.control) for name, template in target.metrics.items()}
+    names = {each for reading in readings.values() for own in reading.services.values() for each in own}
+    alone = replace(
+        target,
+        metrics={name: name for name in readings},
+        candidate=ArmKey("", "", ""),
+        share="",
+        versions=frozenset(),
+    )
+    return {
+        name: intervals_for(
+            replace(alone, control=replace(target.control, version=name)), readings, start, end, step
+        )
+        for name in sorted(names)
+    }
+
+
+def series_rows(
+    target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
+) -> list[dict[str, dict[str, tuple[int, ...]]]]:
+    """Return, per interval and metric, what each series of the control counted: requests, then events."""
+    rows: list[dict[str, dict[str, tuple[int, ...]]]] = [{} for _ in range(start, end, step)]
+    for name, intervals in series_intervals(target, index, start, end, step).items():
+        for row, interval in zip(rows, intervals, strict=True):
+            for metric, table in interval.tables.items():
+                if isinstance(table, Table):
+                    counted = (table.control.total, *table.control.events)
+                    row.setdefault(metric, {})[name] = counted
+    return rows
+
+
+def _totals(table: Table | MeanTable | None) -> tuple[int, int] | None:
     return (table.control.total, table.candidate.total) if table else None
 
 
 def _observe(
     target: Target, reading: IndexedReading | None, edges: Sequence[float], ends: range
 ) -> list[_Observed]:
-    """Return what a reading says in each interval; a mean is not judged yet and says nothing."""
-    if reading is None or reading.spec.kind == "mean":
+    """Return what a reading says in each interval."""
+    if reading is None:
         return [_Observed()] * len(ends)
     control, candidate = reading.rows(target.control), reading.rows(target.candidate)
     heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
@@ -216,16 +258,26 @@ def _observe(
     return result
 
 
-def _compared(end: int, control: Count, candidate: Count) -> _Observed:
+def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount) -> _Observed:
     counts = {"control": control, "candidate": candidate}
     problems = [f"{who}: {count.inconsistent}" for who, count in counts.items() if count.inconsistent]
     if problems:
         return _Observed(inconsistent="; ".join(problems))
-    return _Observed(Table(end, control.arm, candidate.arm))
+    match control.arm, candidate.arm:
+        case MeanArm() as before, MeanArm() as after:
+            return _Observed(MeanTable(end, before, after))
+        case Arm() as before, Arm() as after:
+            return _Observed(Table(end, before, after))
+    raise TypeError("one version has events and the other one a sum")
 
 
-def _count(reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]) -> list[Count]:
+def _count(
+    reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]
+) -> Sequence[Count | MeanCount]:
     """Return one version's counts in every interval of the reading."""
+    if reading.spec.kind == "mean":
+        sums = [row for row in rows if not reading.counters[row].whole]
+        return mean(reading.growth, reading.counters, [row for row in rows if row not in {*sums}], sums)
     native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
     if reading.spec.kind != "histogram":
         if native:

@@ -303,7 +303,7 @@ class TemplateSpec(Spec):
     direction: Literal["lowerIsBetter", "higherIsBetter"] = "lowerIsBetter"
     """Which way is harm."""
     query: Text
-    """PromQL for an instant vector of cumulative counters, or of native histograms, summed by at least `labels`
+    """PromQL for an instant vector of cumulative counters or native histograms, summed by at least `labels`
     (and `le`)."""
     labels: Labels
     """The labels that name namespace, service, version and instance."""

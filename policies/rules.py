@@ -202,11 +202,12 @@ def _metric(
     policy: Loaded[RolloutPolicy], metric: Metric, template: MetricTemplate, path: str
 ) -> Iterator[Finding]:
     kind = template.spec.kind
-    if kind == "mean":
-        yield _error(policy, "PS063", f"{path}.template", "metrics of kind mean are not yet judged")
     if kind == "share" and metric.margin is not None:
         message = "a share is tested against the weights and takes no margin"
         yield _error(policy, "PS064", f"{path}.margin", message, found=str(metric.margin))
+    if kind != "proportion" and metric.margin_points is not None:
+        message = f"a margin in percentage points is for proportions only, not for a {kind}"
+        yield _error(policy, "PS068", f"{path}.marginPoints", message, found=str(metric.margin_points))
     if kind != "histogram" and metric.edges:
         yield _error(policy, "PS065", f"{path}.edges", f"edges are for histograms only, not for a {kind}")
 

@@ -19,7 +19,7 @@ _TIMES = ("seconds", "milliseconds", "microseconds")
 _NAME_END = r"(_bucket|_sum|_total)?(\s*[{\[]|\s*\)?\s*$|\"|_?\()"
 """What follows the unit in a metric's name, where it cannot be the name of a label."""
 _PAIR = (r"\bby\s*\([^)]*\b__name__\b", r"[_(|]sum\b", r"[_(|]count\b")
-"""What the query of a mean has: the name is kept, and series that end in `_sum` and `_count` are asked for."""
+"""What the query of a mean has: names are kept, and series that end in `_sum` and `_count` are asked for."""
 _NOT_RE2 = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]")
 
 
@@ -62,8 +62,8 @@ def _unit_fits(spec: TemplateSpec) -> bool:
 
 
 def _other_unit(spec: TemplateSpec) -> Iterator[Breach]:
-    """Yield the unit in the metric's name if it is not that of the template. A mean may be converted."""
-    if spec.unit not in _TIMES or (spec.kind == "mean" and re.search(r"[*/]", spec.query)):
+    """Yield the unit in the metric's name if it is not that of the template."""
+    if spec.unit not in _TIMES:
         return
     for found in re.finditer(f"_({'|'.join(_TIMES)}|bytes){_NAME_END}", spec.query):
         yield from when(found[1] != spec.unit, "unit", f"{spec.unit}, and _{found[1]} in the query")
@@ -72,12 +72,8 @@ def _other_unit(spec: TemplateSpec) -> Iterator[Breach]:
 def _unit_cel() -> str:
     """Return CEL for `_other_unit`: none of the other units ends the metric's name."""
     units = (*_TIMES, "bytes")
-    others = (
-        f"(self.unit == '{unit}' || !self.query.matches(r'_{unit}{_NAME_END}'))"
-        for unit in units
-    )
-    free = r"(self.kind == 'mean' && self.query.matches(r'[*/]'))"
-    return f"!(self.unit in ['seconds', 'milliseconds', 'microseconds']) || {free} || ({' && '.join(others)})"
+    others = (f"(self.unit == '{unit}' || !self.query.matches(r'_{unit}{_NAME_END}'))" for unit in units)
+    return f"!(self.unit in ['seconds', 'milliseconds', 'microseconds']) || ({' && '.join(others)})"
 
 
 def _grpc_is_whole(outcome: Outcome) -> bool:

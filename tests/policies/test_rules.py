@@ -67,6 +67,9 @@ BROKEN_TEMPLATES = [  # kind, code, path, value, path of the finding
     ("proportion", "PS055", "spec.outcome.httpEvent", "(5..", "spec.outcome.httpEvent"),
     ("proportion", "PS055", "spec.outcome.grpcEvent", "(?=2)", "spec.outcome.grpcEvent"),
     ("proportion", "PS055", "spec.outcome.grpcEvent", r"(2)\1", "spec.outcome.grpcEvent"),
+    ("mean", "PS057", "spec.query", "sum by (ns, svc, ver, instance) (x_sum or x_count)", "spec.query"),
+    ("mean", "PS057", "spec.query", "sum by (__name__, ns, svc, ver, instance) (x_sum)", "spec.query"),
+    ("histogram", "PS058", "spec.direction", "higherIsBetter", "spec.direction"),
     ("proportion", "PS056", "spec.outcome.grpcEvent", REMOVED, "spec.outcome.grpcEvent"),
     ("histogram", "PS070", "spec.query", f"{BUCKETS} (latency_seconds_bucket)", "spec.unit"),
     ("histogram", "PS070", "spec.query", f'{BUCKETS} (latency_microseconds{{app="x"}})', "spec.unit"),
@@ -122,7 +125,6 @@ def test_each_kind_of_template_can_be_written(kind):
         ("histogram", "latency_milliseconds_bucket"),
         ("histogram", "latency_milliseconds"),
         ("histogram", 'latency_bucket{timeout_seconds="5"}'),
-        ("mean", "1000 * latency_seconds_sum"),
         ("proportion", "latency_seconds_count"),
     ],
 )
@@ -251,7 +253,10 @@ def test_an_unknown_template_is_told_with_a_suggestion():
 @pytest.mark.parametrize(
     ("metric", "codes"),
     [
-        ({"template": "own", "margin": "5%"}, ["PS063"]),
+        ({"template": "own", "margin": "5%"}, []),
+        ({"template": "own", "marginPoints": "5%"}, ["PS068"]),
+        ({"template": "istio-latency", "marginPoints": "5%"}, ["PS068"]),
+        ({"template": "istio-error-rate", "marginPoints": "5%"}, []),
         ({"template": "istio-request-share", "margin": "5%"}, ["PS064"]),
         ({"template": "istio-error-rate", "margin": "5%", "edges": ["1"]}, ["PS065"]),
         ({"template": "istio-latency", "margin": "5%", "edges": ["5", "100"]}, []),

@@ -45,6 +45,8 @@ def template(kind: str = "proportion", **metadata: Any) -> dict[str, Any]:
             "grpcLabel": "grpc",
             "grpcEvent": "2|13",
         }
+    if kind == "mean":
+        spec["query"] = 'sum by (__name__, ns, svc, ver, instance) ({__name__=~"ml_milliseconds_(sum|count)"})'
     if kind == "histogram":
         spec["edges"] = ["10", "100"]
     return {
