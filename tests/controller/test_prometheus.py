@@ -23,6 +23,7 @@ from aiohttp import web
 from controller.ports import UnavailableError
 from controller.prometheus import PrometheusMetrics
 from tests.support.fake_prometheus import fake_prometheus, matrix
+from tests.support.protobuf_metrics import CONTENT_TYPE, native_histogram
 from tests.support.web_server import web_server
 
 ERRORS = ({"destination_version": "v2"}, [(100, "1"), (110, "3")])
@@ -77,6 +78,19 @@ async def test_series_come_with_labels_points_and_gaps(fake, metrics):
     assert reading.warnings == ()
 
 
+async def test_a_native_histogram_is_read_as_buckets_beside_plain_counters(fake, metrics):
+    histogram = {"count": "7", "sum": "9", "buckets": [[3, "-0.001", "0.001", "2"], [0, "1", "2", "5"]]}
+    native = {"metric": {"version": "v1"}, "histograms": [[100, histogram]], "values": [[110, "3"]]}
+    answer = json.loads(matrix(ERRORS))
+    answer["data"]["result"].append(native)
+    fake.body = json.dumps(answer)
+    plain, *buckets, floats = (await metrics.read("x", **RANGE)).series
+    assert (plain.native, floats.labels, floats.points) == ("", {"version": "v1"}, ((110, 3.0),))
+    found = {series.labels["le"]: series.points for series in buckets}
+    assert (found["1.0"], found["2.0"], found["+Inf"]) == (((100, 2.0),), ((100, 7.0),), ((100, 7.0),))
+    assert math.isnan(found["0.0009765625"][0][1])
+
+
 async def test_an_empty_answer_is_an_answer(metrics):
     assert (await metrics.read("up", **RANGE)).series == ()
 
@@ -118,6 +132,10 @@ async def test_a_compressed_answer_is_read(fake, metrics):
         ({"body": "[]"}, "reports an error"),
         ({"body": '{"status": "success"}'}, "answers with JSON that is not Prometheus'"),
         ({"body": matrix(({}, [(100, "many")]))}, "answers with JSON that is not Prometheus'"),
+        (
+            {"body": matrix().replace("[]", '[{"metric": {}, "histograms": [[100, {"sum": "1"}]]}]')},
+            "answers with JSON that is not Prometheus'",
+        ),
         (
             {"body": '{"status": "success", "data": {"resultType": "vector", "result": []}}'},
             "answers with a vector instead of a matrix",
@@ -229,7 +247,7 @@ class Exporter:
 
 
 @asynccontextmanager
-async def running_prometheus(folder: Path, port: int, target: int):
+async def running_prometheus(folder: Path, port: int, target: int, *flags: str):
     config = {
         "scrape_configs": [
             {"job_name": "x", "scrape_interval": "200ms", "scrape_timeout": "200ms"}
@@ -243,6 +261,7 @@ async def running_prometheus(folder: Path, port: int, target: int):
             f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{port}",
+            *flags,
         ],
         stderr=subprocess.DEVNULL,
     )
@@ -293,3 +312,36 @@ async def test_a_real_prometheus_gives_exact_counters_over_a_reset_and_its_own_r
             assert await at(metrics, grown) == {"v1": 1_000_250, "v2": 3}
             with pytest.raises(UnavailableError, match="400 Bad Request"):
                 await metrics.read("sum by (", start=after, end=after, step=1)
+
+
+@pytest.mark.real
+async def test_a_real_prometheus_gives_exact_bucket_counts_of_native_histograms(tmp_path):
+    """Two processes with different schemas are summed; Prometheus lowers the finer one to the coarser."""
+    fine, coarse = {"version": "v1", "process": "a"}, {"version": "v1", "process": "b"}
+    query, port = "sum by (version, instance, le) (latency_seconds)", free_port()
+    scraped = asyncio.Event()
+    counts = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+    async def serve(_request: web.Request) -> web.Response:
+        scraped.set()
+        # schema 2: bucket i ends at 2^(i / 4), so these are 2^-1.25 .. 2^0.75; schema 0: 2^-1 .. 2^1
+        body = native_histogram("latency_seconds", [(fine, 2, -5, counts), (coarse, 0, -1, [10, 20, 30])])
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application()
+    app.router.add_get("/metrics", serve)
+    async with web_server(app) as target:
+        flag = "--enable-feature=native-histograms"
+        async with running_prometheus(tmp_path, port, target, flag) as metrics:
+            for _ in range(2):
+                scraped.clear()
+                await scraped.wait()
+            instant = math.ceil(time.time())
+            await asyncio.sleep(max(0, instant + 0.1 - time.time()))
+            reading = await metrics.read(query, start=instant, end=instant, step=1)
+    found = {series.labels["le"]: dict(series.points)[instant] for series in reading.series}
+    assert {series.labels["version"] for series in reading.series} == {"v1"}
+    assert found["0.25"] == 2, "only the two zero buckets"
+    assert found["0.5"] == 2 + (1 + 2) + 10
+    assert found["1.0"] == 2 + (1 + 2 + 3 + 4 + 5 + 6) + 30
+    assert found["2.0"] == found["4096.0"] == found["+Inf"] == 2 + sum(counts) + 60
