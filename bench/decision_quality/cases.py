@@ -1,7 +1,7 @@
 """The cases: which traffic, how it is looked at, and what is counted.
 
-All have 200 requests per second, alpha = 5 % and 30 minutes. A case is named `group / column`, or `group /
-variant / column`: a group is a table of docs/decision-quality.md.
+All have 200 requests per second (the default of `Behaviour`), alpha = 5 % and 30 minutes. A case is named
+`group / column`, or `group / variant / column`: a group is a table of docs/decision-quality.md.
 """
 
 from __future__ import annotations
@@ -89,14 +89,12 @@ def _errors() -> Iterator[Case]:
         (30, 0.10, 0.005),
         (60, 0.05, 0.01),
     ):
-        same = Case(
-            error_group(seconds, share, baseline), "A/A", "false rollback", _traffic(baseline), share, seconds
-        )
-        yield same
+        traffic = Behaviour(baseline=baseline)
+        group = error_group(seconds, share, baseline)
+        yield Case(group, "A/A", "false rollback", traffic, share, seconds)
         for effect in EFFECTS:
-            yield replace(
-                same, column=f"x{effect:g}", measure="detection", traffic=_traffic(baseline, effect)
-            )
+            worse = replace(traffic, effect=effect)
+            yield Case(group, f"x{effect:g}", "detection", worse, share, seconds)
 
 
 LATENCY = "Latency: log-normal, median 80 ms, sigma 0.8"
@@ -115,48 +113,45 @@ def _latency() -> Iterator[Case]:
         yield Case(LATENCY, column, "detection", harm)
 
 
-ROBUSTNESS = "Identical candidates in difficult traffic: 1 % errors in both"
-NOISES = ((0.3, 0.0), (0.3, 0.8), (0.3, 0.95), (0.6, 0.8), (0.6, 0.95))
+CLUSTERS = "Identical candidates, 1 % errors: shared trouble, and clusters"
+WANDERING = "Identical candidates, 1 % errors: each version's rate wanders by itself"
+COST = "What caution costs: detection with the dispersion calibrated"
+COST_WANDERING = f"{COST}, rates that wander"
 
-
-def _difficult() -> dict[str, Behaviour]:
-    """Return what real traffic does to a judge, by name."""
-    wandering = {
-        f"arm noise sd {noise:g}, AR(1) {kept:g}": _traffic(
-            scenario="podnoise", noise=noise, correlation=kept
-        )
-        for noise, kept in NOISES
-    }
-    return {
-        "independent": _traffic(),
-        "sinusoid": _traffic(scenario="seasonal"),
-        "sinusoid + x10 incident": _traffic(scenario="seasonal+incident", onset=ONSET),
-        "bursts, mean 3": _traffic(scenario="bursts"),
-        "beta-binomial phi 2": _traffic(scenario="betabinomial", phi=2.0),
-        "beta-binomial phi 4": _traffic(scenario="betabinomial", phi=4.0),
-        **wandering,
-    }
+_DIFFICULT = {
+    "independent": Behaviour(),
+    "sinusoid": Behaviour(scenario="seasonal"),
+    "sinusoid + x10 incident": Behaviour(scenario="seasonal+incident", onset=ONSET),
+    "bursts, mean 3": Behaviour(scenario="bursts"),
+    "beta-binomial phi 2": Behaviour(scenario="betabinomial", phi=2.0),
+    "beta-binomial phi 4": Behaviour(scenario="betabinomial", phi=4.0),
+}
+"""What real traffic does to a judge."""
+_WANDERING = {
+    f"sd {noise:g}, AR(1) {kept:g}": Behaviour(scenario="podnoise", noise=noise, correlation=kept)
+    for noise, kept in ((0.3, 0.0), (0.3, 0.8), (0.3, 0.95), (0.6, 0.8), (0.6, 0.95))
+}
+_COSTS = {
+    "independent": (1.5, 2.0, 3.0),
+    "bursts, mean 3": (2.0, 3.0, 5.0),
+    "beta-binomial phi 4": (3.0, 5.0),
+}
 
 
 def _robustness() -> Iterator[Case]:
-    for column, traffic in _difficult().items():
-        yield Case(ROBUSTNESS, column, "false rollback", traffic, calibrated=True)
-
-
-COST = "What caution costs: detection with the dispersion calibrated"
+    for group, kinds in ((CLUSTERS, _DIFFICULT), (WANDERING, _WANDERING)):
+        for column, traffic in kinds.items():
+            yield Case(group, column, "false rollback", traffic, calibrated=True)
 
 
 def _cost() -> Iterator[Case]:
-    effects = {
-        "independent": (1.5, 2.0, 3.0),
-        "bursts, mean 3": (2.0, 3.0, 5.0),
-        "beta-binomial phi 4": (3.0, 5.0),
-    }
-    for column, traffic in _difficult().items():
-        wanders = traffic.scenario == "podnoise"
-        for effect in effects.get(column, (3.0,) if wanders else ()):
-            harmful = replace(traffic, effect=effect)
+    for column, effects in _COSTS.items():
+        for effect in effects:
+            harmful = replace(_DIFFICULT[column], effect=effect)
             yield Case(COST, f"{column}, x{effect:g}", "detection", harmful, calibrated=True)
+    for column, traffic in _WANDERING.items():
+        harmful = replace(traffic, effect=3.0)
+        yield Case(COST_WANDERING, f"{column}, x3", "detection", harmful, calibrated=True)
 
 
 LATE = "Late onset: harm begins after 15 of 30 minutes, 1 % errors"
@@ -164,7 +159,8 @@ LATE = "Late onset: harm begins after 15 of 30 minutes, 1 % errors"
 
 def _onset() -> Iterator[Case]:
     for effect in EFFECTS:
-        yield Case(LATE, f"x{effect:g}", "detection", _traffic(effect=effect, scenario="late", onset=ONSET))
+        late = Behaviour(effect=effect, scenario="late", onset=ONSET)
+        yield Case(LATE, f"x{effect:g}", "detection", late)
 
 
 PROMOTION = "Promotion: 1 % errors"
@@ -175,11 +171,7 @@ def _promotion() -> Iterator[Case]:
         name = f"margin {margin:g}"
         for share in CANARIES:
             column = f"harmless, canary {share:.0%}"
-            yield Case(PROMOTION, column, "promotion", _traffic(), share, margin=margin, variant=name)
-        worse = _traffic(effect=margin)
+            yield Case(PROMOTION, column, "promotion", Behaviour(), share, margin=margin, variant=name)
+        worse = Behaviour(effect=margin)
         column = "as bad as the margin, canary 10%"
         yield Case(PROMOTION, column, "false promotion", worse, margin=margin, variant=name)
-
-
-def _traffic(baseline: float = 0.01, effect: float = 1.0, scenario: str = "iid", **more: float) -> Behaviour:
-    return Behaviour(rps=RPS, baseline=baseline, effect=effect, scenario=scenario, **more)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ _MEDIANS = {
     f"{PROMOTION} / margin 2 / harmless, canary 10%": 60.0,
 }
 _SHARED = ("independent", "sinusoid", "sinusoid + x10 incident")
-"""What both versions share: no calibration is needed."""
+"""Here no calibration is needed: requests are independent, given what both versions share."""
 
 Key = tuple[str, str, "Figure"]
 

@@ -21,8 +21,12 @@ _SHARES: tuple[Figure, ...] = ("false rollbacks", "false promotions", "found", "
 def render(rows: Sequence[Row], sizes: Sizes, *, seed: int) -> str:
     """Return the page in Markdown."""
     medians, chances, kayenta = (f"{each:,}" for each in sizes)
+    goals = [row.met for row in rows if row.goal is not None]
+    reached = f"Of {len(goals)} goals {sum(map(bool, goals))} are met: [the list](#goals)."
     text = [
-        INTRODUCTION.format(seed=seed, runs=sizes.medians, medians=medians, chances=chances, kayenta=kayenta)
+        INTRODUCTION.format(
+            seed=seed, runs=sizes.medians, medians=medians, chances=chances, kayenta=kayenta, goals=reached
+        )
     ]
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -45,7 +49,11 @@ def _table(rows: Iterable[Row]) -> str:
         cells[", ".join([row.engine, *variant])].setdefault(column, []).append(row)
     head = [f"| rule | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines = [
-        "| " + " | ".join(_bold(name, [name, *(_cell(own.get(column, [])) for column in columns)])) + " |"
+        "| "
+        + " | ".join(
+            _bold(name, [name, *(_cell(own[column]) if column in own else "–" for column in columns)])
+        )
+        + " |"
         for name, own in sorted(cells.items(), key=lambda each: not each[0].startswith(PENSTOCK))
     ]
     return "\n".join([*head, *lines]) + "\n"
@@ -98,8 +106,7 @@ def _goals(rows: Sequence[Row]) -> str:
     missed = [row for row in those if not row.met]
     text = [
         "## Goals\n",
-        f"{len(those) - len(missed)} of {len(those)} are met. A goal is met when the value, less two",
-        "standard errors of the simulation, is not above it.\n",
+        "A goal is met when the value, less two standard errors of the simulation, is not above it.\n",
         "| case | rule | figure | value | goal | met |",
         "|---|---|---|---|---|---|",
         *map(_goal, those),

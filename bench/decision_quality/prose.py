@@ -20,7 +20,8 @@ Penstock's judge, other rules and the best possible one on the same made-up traf
 
 which gives the same figures again, whatever the number of jobs (except those of speed). {medians} runs are
 behind a median and {chances} behind a chance of a false decision; Kayenta's judge, which takes long, sees
-{kayenta} of them. Penstock is the code of the controller, `analysis.judge.advance`, one interval at a time.
+{kayenta} of them, a calibration from one hour a fifth. Penstock is the code of the controller,
+`analysis.judge.advance`, one interval at a time.
 
 How to read the cells:
 
@@ -29,7 +30,10 @@ How to read the cells:
 - **`100 % / 190 s`**: the share of runs in which harm is found (or a harmless candidate promoted), and the
   median time to that, over all runs. Medians are those of a grid: with a look every 10 s one can take 10 or
   20 s, not 14. `> 1800 s` is never, for half of the runs.
+- **phi** is the median of the dispersions by which evidence was divided.
 - A rule that is fast and raises false alarms is no better rule: read both together.
+
+{goals}
 
 The oracle is Wald's test (`analysis.engines.oracle`). It knows how large the harm is, and with a late onset
 also when it begins; nobody knows that in production.
@@ -45,20 +49,25 @@ Every rule sees the same buckets, with Istio's edges. Penstock judges those that
 exceeded in an hour of history, and the next two above. Kayenta sees p50, p95 and p99, the threshold p99, as
 `histogram_quantile` estimates them for each look.
 """,
-        "Identical": """\
-Dispersions (phi, the median) are measured by `analysis.dispersion` on the control's past: two series, one of
+        "Identical candidates, 1 % errors: shared": """\
+Dispersions are measured by `analysis.dispersion` on the control's past: two series, one of
 the candidate's share of the requests and one of the rest, with the same kind of noise as in the run.
 `Dispersion 1 assumed` is what happens to a judge who takes requests as independent: what both versions share
 does no harm; what comes in clusters, or wanders by itself, does.
 
 Sinusoid: both error rates swing by 60 % in ten minutes. Incident: ten times the errors in both for two
-minutes. AR(1): what is left of the noise after 10 s. An hour of history shows too little of noise that lasts.
+minutes. Bursts: geometric, three errors on average. Beta-binomial: `phi` times the variance of independent
+errors in every interval.
 """,
-        "What caution": """\
+        "Identical candidates, 1 % errors: each": """\
+Both error rates are multiplied by exp(noise), each version by its own, with a standard deviation `sd`; AR(1)
+is what is left of the noise after 10 s. An hour of history shows too little of noise that lasts.
+""",
+        "What caution costs: detection with the dispersion calibrated": """\
 Other rules are shown as they are; where they roll back identical candidates (above), their times mean
 nothing.
 """,
-        "Late": """\
+        "Late onset": """\
 Seconds since the onset. A run that was rolled back before counts as not found.
 """,
         "Promotion": """\

@@ -46,7 +46,7 @@ _QUANTILES = (0.5, 0.95, 0.99)
 
 
 class Stops(NamedTuple):
-    """By rule, the look at which each run was stopped, and the dispersion it judged with: (runs,)."""
+    """By rule: the look at which each run was stopped, and the dispersion found for it."""
 
     looks: dict[str, Floats]
     dispersions: dict[str, Floats]
@@ -71,9 +71,9 @@ def stops(case: Case, runs: int, seed: Sequence[int], few: int) -> Stops:
         looks[ORACLE] = case.onset + first(oracle.harmful)
     if not case.calibrated:
         return Stops({PENSTOCK: judge(design(case), tables, case.share).harmful, **looks}, {})
-    own = {ASSUMED: np.ones(runs), **{_CALIBRATED.format(k): phi for k, phi in dispersions.items()}}
-    found = _judge_all(case, tables, np.array(list(own.values())))
-    return Stops({**dict(zip(own, found, strict=True)), **looks}, own)
+    own = {ASSUMED: np.ones(runs), **_sizes(dispersions, runs)}
+    found = _judge_all(case, tables, own)
+    return Stops({**found, **looks}, {name: phi for name, phi in own.items() if name != ASSUMED})
 
 
 def first(fired: Flags) -> Floats:
@@ -88,16 +88,24 @@ def _promoted(case: Case, found: Found) -> Floats:
     return np.where(found.safe < found.harmful, found.safe, np.inf)
 
 
-def _judge_all(case: Case, tables: Ints, dispersions: Floats) -> Floats:
-    """Return when Penstock stops each run with each of its dispersions, (ways, runs).
+def _sizes(dispersions: dict[str, Floats], runs: int) -> dict[str, Floats]:
+    """Return the dispersions by rule; without a goal, with a short history, a fifth of the runs will do."""
+    return {
+        name: phi if name == CALIBRATED else phi[: max(1, runs // 5)]
+        for name, phi in ((_CALIBRATED.format(length), phi) for length, phi in dispersions.items())
+    }
+
+
+def _judge_all(case: Case, tables: Ints, ways: dict[str, Floats]) -> dict[str, Floats]:
+    """Return when Penstock stops each run with the dispersions of each way.
 
     Often two ways lead to the same dispersion; then the run is judged once.
     """
-    runs = np.broadcast_to(np.arange(dispersions.shape[1], dtype=np.float64), dispersions.shape)
-    pairs = np.stack([runs.ravel(), dispersions.ravel()], axis=1)
-    once, back = np.unique(pairs, axis=0, return_inverse=True)
-    found = judge(design(case), tables[:, once[:, 0].astype(int)], case.share, once[:, 1])
-    return found.harmful[back.ravel()].reshape(dispersions.shape)
+    once = sorted({pair for way in ways.values() for pair in enumerate(way.tolist())})
+    runs, dispersion = np.array(once).T
+    harmful = judge(design(case), tables[:, runs.astype(np.int64)], case.share, dispersion).harmful
+    found = dict(zip(once, harmful.tolist(), strict=True))
+    return {name: np.array([found[pair] for pair in enumerate(way.tolist())]) for name, way in ways.items()}
 
 
 def _latency(case: Case, tables: Ints, seed: int, few: int) -> Stops:

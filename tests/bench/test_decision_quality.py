@@ -13,7 +13,7 @@ from analysis.simulate import Behaviour
 from analysis.tables import Arm, Table
 from bench.decision_quality import figures, goals, penstock, rules, traffic
 from bench.decision_quality.__main__ import main
-from bench.decision_quality.cases import HORIZON, LATE, LATENCY, PROMOTION, ROBUSTNESS, Slowness, all_cases
+from bench.decision_quality.cases import CLUSTERS, HORIZON, LATE, LATENCY, PROMOTION, Slowness, all_cases
 from bench.decision_quality.figures import Row
 from bench.decision_quality.goals import GOALS, judged
 from bench.decision_quality.page import render
@@ -83,12 +83,13 @@ def test_a_run_fares_the_same_in_other_company_and_a_dispersion_makes_it_slower(
 
 
 def test_equal_dispersions_are_judged_once_and_given_back_to_each_way() -> None:
-    chosen = case(ROBUSTNESS, "bursts, mean 3")
+    chosen = case(CLUSTERS, "bursts, mean 3")
     tables = traffic.errors(case(LATE, "x3"), Behaviour(effect=3.0), 4, (5,)).tables
-    ways = np.array([[1.0, 1.0, 1.0, 1.0], [5.0, 1.0, 2.0, 1.0]])
+    ways = {"a": np.ones(4), "b": np.array([5.0, 1.0, 2.0, 1.0]), "c": np.array([5.0])}
     found = rules._judge_all(chosen, tables, ways)
-    for way, dispersion in zip(found, ways, strict=True):
-        assert (way == penstock.judge(penstock.design(chosen), tables, 0.1, dispersion).harmful).all()
+    for name, dispersion in ways.items():
+        part = tables[:, : len(dispersion)]
+        assert (found[name] == penstock.judge(penstock.design(chosen), part, 0.1, dispersion).harmful).all()
 
 
 # ---- the traffic
@@ -135,7 +136,7 @@ def test_quantiles_are_those_of_prometheus(slower: list[int], share: float, expe
 
 def test_the_past_of_bursts_shows_a_dispersion_and_that_of_independent_requests_hardly_any() -> None:
     def median(column: str) -> float:
-        chosen = case(ROBUSTNESS, column)
+        chosen = case(CLUSTERS, column)
         return float(np.median(traffic.errors(chosen, chosen.traffic, 8, (7,)).dispersions["6 h"]))
 
     assert median("independent") < 1.3
@@ -192,7 +193,7 @@ def rows() -> list[Row]:
         case("Errors: looks every 60 s, canary 5%, 1.0% errors", "A/A"),
         case("Errors: looks every 60 s, canary 5%, 1.0% errors", "x3"),
         case(LATENCY, "+50 %"),
-        case(ROBUSTNESS, "bursts, mean 3"),
+        case(CLUSTERS, "bursts, mean 3"),
         case(LATE, "x5"),
         case(PROMOTION, "margin 3", "harmless, canary 25%"),
         case(PROMOTION, "margin 3", "as bad as the margin, canary 10%"),
@@ -214,7 +215,7 @@ def test_large_harm_is_found_by_penstock_about_as_soon_as_by_the_oracle(rows: li
 
 
 def test_bursts_fool_whoever_assumes_independence_and_not_who_calibrates(rows: list[Row]) -> None:
-    own = of(rows, ROBUSTNESS, "bursts, mean 3")
+    own = of(rows, CLUSTERS, "bursts, mean 3")
     assert by_figure(own, ASSUMED)["false rollbacks"].value >= 0.5
     assert by_figure(own, CALIBRATED)["false rollbacks"].value <= 0.25
     assert by_figure(own, CALIBRATED)["median dispersion"].value > 3
