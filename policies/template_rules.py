@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _RATES = r"\b(i?rate|increase|i?delta|deriv)\s*\("
 _TIMES = ("seconds", "milliseconds", "microseconds")
-_NAME_END = r"(_bucket|_sum|_total)?(\s*[{\[]|\s*\)?\s*$|\"|_?\()"
+_NAME_END = r"(_bucket|_sum|_total)?(\s*[{\[]|\s*\)?\s*$|\s+or\b|[|\"]|_?\()"
 """What follows the unit in a metric's name, where it cannot be the name of a label."""
 _PAIR = (r"\bby\s*\([^)]*\b__name__\b", r"[_(|]sum\b", r"[_(|]count\b")
 """What the query of a mean has: names are kept, and series that end in `_sum` and `_count` are asked for."""
@@ -62,7 +62,7 @@ def _unit_fits(spec: TemplateSpec) -> bool:
 
 
 def _other_unit(spec: TemplateSpec) -> Iterator[Breach]:
-    """Yield the unit in the metric's name if it is not that of the template."""
+    """Yield every unit at the end of a metric's name that is not the template's, which is one of time."""
     if spec.unit not in _TIMES:
         return
     for found in re.finditer(f"_({'|'.join(_TIMES)}|bytes){_NAME_END}", spec.query):

@@ -1,4 +1,4 @@
-"""Native histograms as classic ones: exact at powers of two, unknown where they cannot be, and never a guess."""
+"""Native histograms as classic ones: exact at powers of two, unknown where they cannot be, never a guess."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_counts_that_are_not_whole_are_passed_on_for_the_judge_to_see():
 
 @given(st.lists(st.integers(0, 200), min_size=2, max_size=30, unique=True).map(sorted))
 def test_merging_buckets_does_not_change_the_counts(indices):
-    """What Prometheus does to save space: schema 3 to schema 2, two buckets become one."""
+    """As Prometheus does to save space: from schema 3 to schema 2 two buckets become one."""
     fine = counts(native(*(bucket(3, index, 1) for index in indices)))
     merged: dict[int, int] = {}
     for index in indices:

@@ -75,6 +75,7 @@ BROKEN_TEMPLATES = [  # kind, code, path, value, path of the finding
     ("histogram", "PS070", "spec.query", f'{BUCKETS} (latency_microseconds{{app="x"}})', "spec.unit"),
     ("histogram", "PS070", "spec.query", f"{BUCKETS} (size_bytes_bucket)", "spec.unit"),
     ("mean", "PS070", "spec.query", f'{BUCKETS} ({{__name__=~"x_seconds_(sum|count)"}})', "spec.unit"),
+    ("mean", "PS070", "spec.query", f"{BUCKETS} (x_seconds_sum or x_seconds_count)", "spec.unit"),
 ]
 SOUND = [  # path, value: at the limits, and still right
     (STEPS, [{"weight": 1}, {"weight": 2}, {"weight": 100}]),
