@@ -90,6 +90,8 @@ class Design:
     planned_looks: int
     min_samples: int
     srm_alpha: float = 0.001
+    engine: str = "sequential"
+    """Who judges proportions: this judge, or one of `analysis.engines.registry`."""
 
     def __post_init__(self) -> None:
         if not self.metrics or len({metric.name for metric in self.metrics}) < len(self.metrics):

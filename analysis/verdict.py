@@ -133,7 +133,7 @@ def verdict(design: Design, evidence: Evidence) -> RunVerdict:
     """Return what the evidence says."""
     metrics = tuple(_metric_verdict(design, evidence, position) for position in range(len(design.metrics)))
     srm = _split_verdict(design, evidence)
-    kind, reasons = _conclude(design, evidence, metrics, srm)
+    kind, reasons = conclude(design, evidence, metrics, srm)
     return RunVerdict(
         kind=kind,
         blame=None if evidence.blame is None else design.metrics[evidence.blame].name,
@@ -148,7 +148,7 @@ def verdict(design: Design, evidence: Evidence) -> RunVerdict:
     )
 
 
-def _conclude(
+def conclude(
     design: Design, evidence: Evidence, metrics: tuple[MetricVerdict, ...], srm: SplitVerdict
 ) -> tuple[Kind, tuple[str, ...]]:
     """Return the run's verdict and its reasons, the deciding ones first."""

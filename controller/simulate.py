@@ -23,6 +23,7 @@ from analysis.simulate import Streams
 from controller.decision import Action, Judgement, World
 from controller.distribution import distribution
 from controller.dossier import judgement_of
+from controller.engines import SEQUENTIAL, EngineRun
 from controller.machine import decide
 from controller.ports import Applied
 from controller.status import Status
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from analysis.design import Design, Interval
+    from analysis.evidence import Evidence
     from analysis.hypergeometric import Floats
     from analysis.simulate import Behaviour
     from analysis.verdict import Kind
@@ -195,8 +197,8 @@ def _look(rollouts: Sequence[_Rollout], intervals: Sequence[Interval], began: in
     """Let every open run take in its interval, if it is owed it, and decide."""
     owed = [pair for pair in zip(rollouts, intervals, strict=True) if pair[0].is_owed(began)]
     states = advance([(rollout.design, rollout.evidence, [interval]) for rollout, interval in owed])
-    for (rollout, _), evidence in zip(owed, states, strict=True):
-        rollout.evidence = evidence
+    for (rollout, interval), evidence in zip(owed, states, strict=True):
+        rollout.take(evidence, interval)
     still: dict[Design, list[_Rollout]] = defaultdict(list)
     for rollout in rollouts:
         if rollout.open:
@@ -214,6 +216,7 @@ class _Rollout:
         control, candidate = (variant.name for variant in policy.spec.variants)
         self._policy, self.design = policy, design
         self.evidence = fresh(design)
+        self._engine = None if design.engine == SEQUENTIAL else EngineRun(design.engine)
         self._status = Status()
         self._held = ""
         self._world = World(
@@ -237,17 +240,25 @@ class _Rollout:
         confirmed = self._status.run.step_started_at if self._status.run else None
         return self.open and confirmed is not None and began >= confirmed
 
+    def take(self, evidence: Evidence, interval: Interval) -> None:
+        """Take in an interval that the judge has seen; `evidence` is what it made of it."""
+        self.evidence = evidence
+        if self._engine:
+            self._engine.take(self.design, [interval])
+
     def look(self, kind: Kind, now: float) -> None:
         """Decide and carry it out, and again until there is nothing more to do now.
 
         Most looks hold, and whether to hold follows from the kind of the verdict. All else is decided on the
-        whole verdict.
+        whole verdict. An engine that the policy names is heard instead of the kind.
         """
+        if self._engine:
+            kind = judgement_of(self.design, self.evidence, self._engine).kind
         first = decide(self._policy, self._status, self._world, self._briefly(kind), now)
         self._held = first.reason
         if not first.notable:
             return
-        judgement = judgement_of(self.design, self.evidence)
+        judgement = judgement_of(self.design, self.evidence, self._engine)
         while self.open and self._carry_out(decide(self._policy, self._status, self._world, judgement, now)):
             pass
 

@@ -148,9 +148,9 @@ class Watch:
         e, bound = numbers.number(e_value(metric.log_evidence)), numbers.number(self.bound)
         return (
             f"{metric.name}{edge}: {seen} of {recent.requests} requests since "
-            f"{numbers.instant(recent.since)}, at most {limit} were to be expected ({percent(metric.rollout[lane])} in the rollout, what its "
-            f"size leaves open, and a tolerance of {self.tolerance}): e = {e} over bound {bound}, "
-            f"one false alarm in {self.every} on average"
+            f"{numbers.instant(recent.since)}, at most {limit} were to be expected "
+            f"({percent(metric.rollout[lane])} in the rollout, what its size leaves open, and a tolerance of "
+            f"{self.tolerance}): e = {e} over bound {bound}, one false alarm in {self.every} on average"
         )
 
     @property

@@ -11,7 +11,7 @@ many again". For rare events that is the same.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,6 +72,18 @@ class Engine(Protocol):
         """Return the readings of every run at every look.
 
         `tables` is (looks, runs, 4), per interval: requests and events of the control, then of the candidate.
+        """
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """An engine so slow that it is asked for new looks only."""
+
+    def looks_since(self, tables: Ints, errors: Rates, since: int) -> Readings:
+        """Return the readings from look number `since` on (0 is the first), (looks - since, runs).
+
+        Harm that was found earlier is not in them.
         """
         ...
 

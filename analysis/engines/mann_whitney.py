@@ -36,11 +36,15 @@ class MannWhitney:
 
     def looks(self, tables: Ints, errors: Rates) -> Readings:
         """Return the readings: the lower end of the shift, and a quarter of the estimate."""
+        return self.looks_since(tables, errors, 0)
+
+    def looks_since(self, tables: Ints, errors: Rates, since: int) -> Readings:
+        """Return the readings from look number `since` on, as if no run had been High before."""
         control, candidate = (100 * rate for rate in shares(each(tables)))
         harmful = np.zeros(control.shape, dtype=bool)
         statistic, bound = np.zeros((2, *control.shape))
         judged = np.arange(control.shape[1])
-        for look in range(LEAST_POINTS - 1, len(control)):
+        for look in range(max(since, LEAST_POINTS - 1), len(control)):
             statistic[look], bound[look] = statistic[look - 1], bound[look - 1]
             x, y = candidate[: look + 1, judged].T, control[: look + 1, judged].T
             low, estimate = shift_at(x, y, QUANTILE), shift_at(x, y, 0.0)
@@ -51,4 +55,4 @@ class MannWhitney:
         safe = nothing_safe(tables)
         if errors.margin is not None:
             safe[ENOUGH_POINTS - 1 :] = True
-        return conclude(harmful, safe, statistic, bound)
+        return conclude(harmful[since:], safe[since:], statistic[since:], bound[since:])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.replay import replay
-from tests.support.rig import GOOD, Rig, endpoints, ended, manifests
+from tests.support.rig import GOOD, Rig, ended, endpoints, manifests
 
 if TYPE_CHECKING:
     from controller.status import Status
