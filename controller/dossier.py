@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict, fresh, verdict
+from analysis.tables import MeanArm
+from controller.calibration import Calibration
 from controller.decision import Judgement
+from controller.engines import SEQUENTIAL, EngineRun, by_engine, harm_found
+from controller.prior import EDGES, at_edges, with_edges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from analysis.tables import Arm
+    from controller.calibration import Row
+    from controller.intake import Intake, Rows
     from policies.model import MetricTemplate, RolloutPolicy
 
 SHARE_TEMPLATE = "istio-request-share"
@@ -42,17 +48,61 @@ class Dossier:
     """Whether intervals that are long over have not been read yet."""
     news: str = ""
     """What a person should know of it, to be told once."""
+    question: str = ""
+    """What tells designs apart whose evidence differs; by default that of `design`."""
+    edges: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Per histogram the edges that are judged instead of all that the policy names."""
+    calibration: Calibration | None = None
+    """By what evidence is divided, where the policy wants that measured; None before it is known."""
+    weight: int = 0
+    """The candidate's share in per cent in the last interval."""
+    intake: Intake | None = None
+    """The intervals that the judge is about to see."""
+    engine: EngineRun | None = None
+    """Who judges error rates instead of the judge, if the policy names one."""
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    """Reasons and words of what a person should know of how it is judged, to be told once."""
+
+    def __post_init__(self) -> None:
+        self.question = self.question or fingerprint(self.design)
+        if self.engine is None and self.design.engine != SEQUENTIAL:
+            self.engine = EngineRun(self.design.engine, since=self.cursor)
 
     def take(self, state: Evidence, intervals: Sequence[Interval]) -> None:
         """Take in intervals that the judge has seen; `state` is the evidence after them."""
-        judgement, rows = judgement_of(self.design, state), [r for each in intervals for r in tabulate(each)]
-        self.evidence, self.judgement, self.intervals = state, judgement, rows
-        self.cursor = max([self.cursor, *(interval.end for interval in intervals)])
+        series: Sequence[Rows] = [{} for _ in intervals]
+        if self.intake is not None:
+            series, self.calibration = self.intake.series, self.intake.calibration
+        self.intervals = [
+            row for each, own in zip(intervals, series, strict=True) for row in tabulate(each, own)
+        ]
+        for interval in intervals:
+            self.cursor, self.weight = max(self.cursor, interval.end), round(100 * interval.intended)
+        if self.engine:
+            self.engine.take(self.design, intervals)
+        self.evidence, self.intake = state, None
+        self.judge()
 
-    @cached_property
-    def question(self) -> str:
-        """What tells designs apart whose evidence differs."""
-        return fingerprint(self.design)
+    def judge(self) -> None:
+        """Read the evidence as a judgement; its numbers say what they rest on."""
+        found = judgement_of(self.design, self.evidence, self.engine)
+        self.judgement = replace(found, numbers={**found.numbers, **self.basis()})
+
+    def basis(self) -> dict[str, Any]:
+        """Return by what evidence is divided and which edges are judged, where that was measured."""
+        known = self.calibration.as_dict(self.weight) if self.calibration else {}
+        edges = {name: {"judged": list(each), "why": EDGES} for name, each in self.edges.items()}
+        return {**({"dispersion": known} if known else {}), **({"edges": edges} if edges else {})}
+
+    def learn(self, calibration: Calibration, edges: Mapping[str, Sequence[float]]) -> None:
+        """Go by what the control's past shows, from the next interval on; edges only before the first."""
+        if self.calibration is not None or self.evidence.looks:
+            known = self.calibration
+            self.calibration = known.with_past(calibration) if known else calibration
+            return
+        self.calibration, self.edges = at_edges(calibration, self.design, edges), edges
+        self.design = with_edges(self.design, edges)
+        self.evidence = fresh(self.design)
 
     def stored(self) -> dict[str, Any]:
         """Return the evidence as it goes to the history."""
@@ -60,6 +110,10 @@ class Dossier:
             "design": self.question,
             "plannedLooks": self.design.planned_looks,
             "state": self.evidence.to_dict(),
+            "calibration": self.calibration.to_dict() if self.calibration else None,
+            "edges": {name: list(edges) for name, edges in self.edges.items()},
+            "weight": self.weight,
+            "engine": self.engine.stored() if self.engine else None,
         }
 
 
@@ -69,14 +123,26 @@ def restored(run: str, design: Design, stored: tuple[int, Mapping[str, Any]] | N
         return Dossier(run, design, fresh(design))
     cursor, kept = stored
     if kept.get("design") == fingerprint(design):
-        planned = replace(design, planned_looks=kept.get("plannedLooks", design.planned_looks))
         try:
-            evidence = Evidence.from_dict(planned, kept["state"])
+            return _kept(run, design, cursor, kept)
         except (ValueError, KeyError, TypeError):
             pass  # written by another version of Penstock: it cannot be used either
-        else:
-            return Dossier(run, planned, evidence, cursor, judgement_of(planned, evidence))
     return Dossier(run, design, fresh(design), cursor, news=DROPPED)
+
+
+def _kept(run: str, design: Design, cursor: int, kept: Mapping[str, Any]) -> Dossier:
+    """Return the dossier that `Dossier.stored` wrote."""
+    edges = {name: tuple(each) for name, each in kept.get("edges", {}).items()}
+    planned = replace(design, planned_looks=kept.get("plannedLooks", design.planned_looks))
+    judged = with_edges(planned, edges)
+    known = kept.get("calibration")
+    dossier = Dossier(
+        run, judged, Evidence.from_dict(judged, kept["state"]), cursor, question=kept["design"], edges=edges,
+        calibration=Calibration.from_dict(known) if known else None, weight=kept.get("weight", 0),
+        engine=EngineRun.restored(kept["engine"]) if kept.get("engine") else None,
+    )  # fmt: skip
+    dossier.judge()
+    return dossier
 
 
 def fingerprint(design: Design) -> str:
@@ -98,13 +164,15 @@ def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) ->
         metrics.append(
             MetricDesign(
                 name=metric.name or metric.template,
-                kind="histogram" if template.kind == "histogram" else "proportion",
+                kind=template.kind,
                 edges=tuple(float(edge) for edge in metric.edges or template.edges),
                 margin=metric.margin.fraction if metric.margin else None,
                 tolerance=metric.tolerance.fraction,
                 dispersion=metric.assumed_dispersion,
                 unit=template.unit,
                 tail=metric.tail.fraction,
+                margin_points=metric.margin_points.fraction if metric.margin_points else None,
+                higher_is_better=template.direction == "higherIsBetter",
             )
         )
     decision = spec.decision
@@ -114,22 +182,26 @@ def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) ->
         false_promote=decision.false_promote.fraction,
         planned_looks=max(1, int(decision.deadline.seconds / decision.interval.seconds)),
         min_samples=decision.min_samples,
+        engine=decision.engine,
     )
 
 
-def judgement_of(design: Design, evidence: Evidence) -> Judgement:
-    """Return what a decision needs of the verdict on some evidence."""
+def judgement_of(design: Design, evidence: Evidence, engine: EngineRun | None = None) -> Judgement:
+    """Return what a decision needs of the verdict on some evidence, and of what an engine makes of it."""
     found: RunVerdict = verdict(design, evidence)
+    numbers = {}
+    if engine is not None:
+        found, numbers = by_engine(design, evidence, found, engine), {"engine": engine.as_dict()}
     ends = [metric.last_data for metric in found.metrics]
     counts = [arm.total for metric in found.metrics for arm in (metric.control, metric.candidate)]
     return Judgement(
         kind=found.kind,
         sentence=found.sentence,
         blame=found.blame,
-        harm=_harm(found),
+        harm=harm_found(design, found) if engine else _harm(found),
         enough=min(counts) >= design.min_samples,
         data_end=min((end for end in ends if end is not None), default=None) if None not in ends else None,
-        numbers=found.as_dict(),
+        numbers={**found.as_dict(), **numbers},
     )
 
 
@@ -144,24 +216,38 @@ def _harm(found: RunVerdict) -> str:
     return next((metric.sentence for metric in found.metrics if metric.name == found.blame), found.sentence)
 
 
-def tabulate(interval: Interval) -> list[dict[str, Any]]:
-    """Return an interval's tables as rows for the history."""
-    rows = [
+def tabulate(interval: Interval, series: Mapping[str, Row]) -> list[dict[str, Any]]:
+    """Return an interval as rows for the history; `series`: per metric the control's, where they matter.
+
+    The row of the split is always there, with all that is not a table (`controller.replay`).
+    """
+    rows: list[dict[str, Any]] = [
         {
             "metric": name,
             "end": interval.end,
-            "control": {"total": table.control.total, "events": list(table.control.events)},
-            "candidate": {"total": table.candidate.total, "events": list(table.candidate.events)},
+            "control": _counted(table.control),
+            "candidate": _counted(table.candidate),
         }
         for name, table in interval.tables.items()
         if table is not None
     ]
-    if interval.requests is not None:
-        control, candidate = interval.requests
-        rows.append(
-            {
-                "metric": SHARE_TEMPLATE, "end": interval.end, "intended": interval.intended,
-                "control": {"total": control, "events": []}, "candidate": {"total": candidate, "events": []},
-            }
-        )  # fmt: skip
-    return rows
+    for row in rows:
+        if row["metric"] in series:
+            row["series"] = {name: list(each) for name, each in series[row["metric"]].items()}
+    control, candidate = interval.requests or (0, 0)
+    split = {
+        "metric": SHARE_TEMPLATE, "end": interval.end, "intended": interval.intended,
+        "control": {"total": control, "events": []}, "candidate": {"total": candidate, "events": []},
+    }  # fmt: skip
+    if interval.dispersion:
+        split["dispersion"] = {name: list(lanes) for name, lanes in interval.dispersion.items()}
+    if interval.inconsistent:
+        split["inconsistent"] = list(interval.inconsistent)
+    return [*rows, split]
+
+
+def _counted(arm: Arm | MeanArm) -> dict[str, Any]:
+    """Return what one version did; of a mean, the sum of what was observed."""
+    if isinstance(arm, MeanArm):
+        return {"total": arm.total, "sum": arm.sum}
+    return {"total": arm.total, "events": list(arm.events)}

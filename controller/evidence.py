@@ -16,14 +16,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis.judge import advance
+from controller.baseline import Baselines
 from controller.dossier import SHARE_TEMPLATE, Dossier, design_of, fingerprint, restored
-from controller.observe import ArmKey, Target, index_readings, intervals_for
+from controller.intake import taken_in
+from controller.learning import Asker, is_owed_a_past, learn
+from controller.observe import ArmKey, Target, index_readings, intervals_for, series_rows
 from controller.ports import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from analysis.judge import Design, Evidence, Interval
+    from controller.calibration import Row
     from controller.observe import IndexedReading
     from controller.ports import History, Metrics
     from controller.scene import Arm
@@ -75,6 +79,7 @@ class Collector:
         self.templates = dict(templates)
         self.settle = settle
         self._dossiers: dict[str, tuple[RolloutPolicy, Mapping[str, MetricTemplate], Dossier]] = {}
+        self._baselines = Baselines(metrics, telemetry)
 
     def adopt(self, own: Mapping[str, MetricTemplate]) -> None:
         """Take the users' own templates, by `namespace/name`, beside the catalog's."""
@@ -107,6 +112,11 @@ class Collector:
             dossier.design = replace(dossier.design, min_samples=design.min_samples)
         else:
             dossier = restored(run.id, design, await self._history.evidence(run.id))
+            if dossier.calibration and dossier.calibration.open:
+                rows = await self._history.intervals(run.id)
+                dossier.calibration = dossier.calibration.remembering(rows)
+            if dossier.engine and not dossier.engine.complete:
+                dossier.engine.refill(dossier.design, await self._history.intervals(run.id))
         self._dossiers[run.id] = policy, self.templates, dossier
         return dossier
 
@@ -128,6 +138,7 @@ class Collector:
     def keep(self, runs: Iterable[str]) -> None:
         """Forget all runs but these."""
         self._dossiers = {run: self._dossiers[run] for run in runs if run in self._dossiers}
+        self._baselines.keep(self._dossiers)
 
     def window(self, each: Owed, now: float) -> tuple[int, int]:
         """Return start and end (unix seconds) of the intervals that a run is owed; none if end <= start."""
@@ -148,8 +159,11 @@ class Collector:
         current: dict[int, list[tuple[Owed, int, int]]] = defaultdict(list)
         for each in owed:
             each.dossier.intervals, each.dossier.error, each.dossier.behind = [], "", False
+            self._learn(each, now)
             start, end = self.window(each, now)
-            if end > start:
+            if end > start and not each.dossier.evidence.looks and self._baselines.waits(each.run.id, now):
+                each.dossier.behind = True  # its intervals are read as soon as the past is known
+            elif end > start:
                 (late if end - start > AT_ONCE * each.step else current)[each.step].append((each, start, end))
         batch: Batch = []
         for step, members in current.items():
@@ -157,6 +171,18 @@ class Collector:
         for step, members in late.items():
             batch += await self._read(step, _part(step, members))
         _judge(batch)
+
+    def _learn(self, each: Owed, now: float) -> None:
+        """Give a run what is known of its control's past by now, if it wants that."""
+        if not is_owed_a_past(each.policy, each.dossier):
+            return
+        target = self._target(each)
+        templates = {name: self.templates[key] for name, key in target.metrics.items()}
+        try:
+            asker = Asker(each.policy, each.run, each.dossier, templates, target.control)
+            learn(self._baselines, asker, now)
+        except Exception as error:  # whatever it is, it is this run's
+            _complain(each, error)
 
     async def _read(self, step: int, members: Sequence[tuple[Owed, int, int]]) -> Batch:
         """Return the intervals of runs with intervals of `step` seconds: (run, start, end)."""
@@ -170,10 +196,23 @@ class Collector:
                 each.dossier.error = broken[0]
                 continue
             try:
-                batch.append((each, intervals_for(self._target(each), index, first, last, step)))
+                batch.append((each, self._taken_in(each, index, first, last)))
             except Exception as error:  # whatever it is, it is this run's
                 _complain(each, error)
         return batch
+
+    def _taken_in(
+        self, each: Owed, index: Mapping[str, IndexedReading], first: int, last: int
+    ) -> Sequence[Interval]:
+        """Return a run's intervals as they are judged, and lay by what goes with them."""
+        target, known = self._target(each), each.dossier.calibration
+        intervals = intervals_for(target, index, first, last, each.step)
+        series: list[dict[str, Row]] = [{} for _ in intervals]
+        if known and known.open:
+            own = replace(target, metrics={name: target.metrics[name] for name in known.open})
+            series = series_rows(own, index, first, last, each.step)
+        each.dossier.intake = taken_in(each.policy, each.run, known, intervals, series)
+        return each.dossier.intake.intervals
 
     async def read_all(
         self, names: Sequence[str], start: int, end: int, step: int

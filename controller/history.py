@@ -131,6 +131,10 @@ class SqlHistory:
         """Return (cursor, evidence) of the last look of a run, or None."""
         return await self._run(_evidence, run)
 
+    async def intervals(self, run: str) -> Sequence[Mapping[str, Any]]:
+        """Return a run's intervals as they were recorded, oldest first."""
+        return await self._run(_intervals, run)
+
     async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
         """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
         return await self._run(_runs, policy, limit)
@@ -290,12 +294,16 @@ def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:
         return None
     return _summary(row) | {
         "ticks": _rows(connection, _TICKS, run),
-        "intervals": [row["counts"] for row in _rows(connection, _INTERVALS, run)],
+        "intervals": _intervals(connection, run),
         "decisions": [
             {**row["decision"], "at": row["at"], "cursor": row["cursor"]}
             for row in _rows(connection, _DECISIONS, run)
         ],
     }
+
+
+def _intervals(connection: sa.Connection, run: str) -> list[Mapping[str, Any]]:
+    return [row["counts"] for row in _rows(connection, _INTERVALS, run)]
 
 
 def _rows(connection: sa.Connection, table: sa.Table, run: str) -> Sequence[dict[str, Any]]:

@@ -202,6 +202,9 @@ class Loop:
             self._recorder.internal("metrics", error)
             for each in owed:
                 each.dossier.error = f"the metrics cannot be read: {error!r}"
+        for rollout in rollouts:
+            while rollout.dossier and rollout.dossier.warnings:
+                await self._recorder.warn(rollout.ref, *rollout.dossier.warnings.pop(0))
 
     async def _decide(self, rollouts: Sequence[Rollout]) -> None:
         """Decide and carry out; whoever waits for the proxies comes last, when these have been asked."""

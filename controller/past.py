@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from controller.observe import ArmKey, Target, index_readings, intervals_for
+from analysis.tables import Table
+from controller.observe import ArmKey, Target, index_readings, series_intervals
 from controller.scene import Objects, read_scene
 from istio.names import CLUSTER_DOMAIN, full_name, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -158,13 +159,9 @@ async def _read_part(metrics: Metrics, question: Question, start: int, end: int)
                 f"{name}: parts are left out, since Prometheus says: {'; '.join(reading.warnings)}"
             )
         else:
-            index[name] = index_readings({name: template}, {name: reading})[name].by_series(question.arm)
-            await asyncio.sleep(0)  # others go on
-    names = {series for reading in index.values() for own in reading.services.values() for series in own}
-    series: dict[str, Sequence[Interval]] = {}
-    for each in sorted(names):
-        series[each] = _intervals(question, index, each, start, end)
-        await asyncio.sleep(0)
+            index[name] = index_readings({name: template}, {name: reading})[name]
+        await asyncio.sleep(0)  # others go on
+    series = series_intervals(_target(question, index), index, start, end, question.step)
     missing += [
         f"{problem} (left out)"
         for intervals in series.values()
@@ -174,20 +171,16 @@ async def _read_part(metrics: Metrics, question: Question, start: int, end: int)
     return _Part((end - start) // question.step, series, missing)
 
 
-def _intervals(
-    question: Question, index: Mapping[str, IndexedReading], series: str, start: int, end: int
-) -> list[Interval]:
-    """Return one series' intervals: it is the control, and there is no candidate."""
-    arm = replace(question.arm, version=series)
-    target = Target(
-        control=arm,
+def _target(question: Question, names: Iterable[str]) -> Target:
+    """Return the control as a target without a candidate."""
+    return Target(
+        control=question.arm,
         candidate=ArmKey("", "", ""),
-        metrics={name: name for name in question.read_by},
+        metrics={name: name for name in names},
         edges={metric.name: metric.edges for metric in question.design.metrics},
         share="",
         intended=0.0,
     )
-    return intervals_for(target, index, start, end, question.step)
 
 
 def _joined(parts: Sequence[_Part], metric: MetricDesign, names: Sequence[str]) -> MetricPast:
@@ -200,8 +193,8 @@ def _joined(parts: Sequence[_Part], metric: MetricDesign, names: Sequence[str]) 
     for part in parts:
         for name, found in part.series.items():
             for row, interval in enumerate(found, start=first):
-                table = interval.tables[metric.name]
-                if table is not None:
+                table = interval.tables.get(metric.name)
+                if isinstance(table, Table):
                     counts[row, column[name]] = table.control.total, *table.control.events
                     known[row] = True
         first += part.intervals

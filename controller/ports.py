@@ -169,6 +169,9 @@ class History(Protocol):
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
 
+    async def intervals(self, run: str) -> Sequence[Mapping[str, Any]]:
+        """Return a run's intervals as they were recorded, oldest first."""
+
     async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
         """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
 

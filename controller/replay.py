@@ -1,6 +1,8 @@
-"""Decisions as they are kept, and taken again: the same inputs give the same decision (design rule).
+"""Decisions and evidence as they are kept, taken again: the same inputs give the same result (design rule).
 
-A kept decision holds everything that `decide` looked at except the policy, which the run's facts hold.
+A kept decision holds everything that `decide` looked at except the policy, which the run's facts hold. The
+recorded intervals hold everything that the judge looked at except the design, which follows from the policy,
+its templates and the run's choice of edges.
 """
 
 from __future__ import annotations
@@ -8,14 +10,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from analysis.judge import Interval, advance, fresh
+from analysis.tables import Arm, MeanArm, MeanTable, Table
 from controller.decision import Action, Case, Decision, Judgement, World
+from controller.dossier import SHARE_TEMPLATE
 from controller.machine import decide
 from controller.ports import Applied
 from controller.status import Status
 from policies.parse import policy_from_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from analysis.judge import Design, Evidence
 
 
 def kept(decision: Decision, case: Case) -> dict[str, Any]:
@@ -51,3 +58,36 @@ def replay(policy: Mapping[str, Any], record: Mapping[str, Any]) -> Decision:
         Judgement(**inputs["judgement"]),
         inputs["now"],
     )
+
+
+def rejudged(design: Design, rows: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Return the evidence that a run's recorded intervals give, bit for bit as it was then.
+
+    `rows` are those of the history (`History.intervals`) since the evidence began, oldest first; `design` is
+    the run's (`Dossier.design`).
+    """
+    ends: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        ends.setdefault(row["end"], {})[row["metric"]] = row
+    intervals = [_interval(end, recorded) for end, recorded in sorted(ends.items())]
+    return advance([(design, fresh(design), intervals)])[0]
+
+
+def _interval(end: int, recorded: Mapping[str, Mapping[str, Any]]) -> Interval:
+    split = recorded[SHARE_TEMPLATE]
+    return Interval(
+        end=end,
+        intended=split["intended"],
+        tables={name: _table(end, row) for name, row in recorded.items() if name != SHARE_TEMPLATE},
+        requests=(split["control"]["total"], split["candidate"]["total"]),
+        inconsistent=tuple(split.get("inconsistent", ())),
+        dispersion={name: tuple(lanes) for name, lanes in split.get("dispersion", {}).items()},
+    )
+
+
+def _table(end: int, row: Mapping[str, Any]) -> Table | MeanTable:
+    arms = [row[arm] for arm in ("control", "candidate")]
+    if "sum" in arms[0]:
+        control, candidate = (MeanArm(arm["total"], arm["sum"]) for arm in arms)
+        return MeanTable(end, control, candidate)
+    return Table(end, *(Arm(arm["total"], tuple(arm["events"])) for arm in arms))

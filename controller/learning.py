@@ -1,0 +1,69 @@
+"""How a run comes to know by what its evidence is divided, and which edges it judges: once, and then kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.past import Past
+from controller.prior import (
+    calibration_of,
+    choose_edges,
+    measured_metrics,
+    question_of,
+    too_noisy,
+    uncalibrated,
+    weights_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controller.baseline import Baselines
+    from controller.dossier import Dossier
+    from controller.observe import ArmKey
+    from controller.past import Question
+    from controller.status import Run
+    from policies.model import MetricTemplate, RolloutPolicy
+
+STILL_READING = "the control's past is still being read"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A run that asks for its control's past; `templates` are those of its metrics, by metric."""
+
+    policy: RolloutPolicy
+    run: Run
+    dossier: Dossier
+    templates: Mapping[str, MetricTemplate]
+    control: ArmKey
+
+
+def is_owed_a_past(policy: RolloutPolicy, dossier: Dossier) -> bool:
+    """Tell whether a run wants to know the control's past and does not yet."""
+    known = dossier.calibration
+    return (known is None or known.failed) and bool(measured_metrics(policy, dossier.design))
+
+
+def learn(baselines: Baselines, asker: Asker, now: float) -> None:
+    """Give a run what is known of the control's past by now.
+
+    What a person should know of it is left in the dossier's warnings.
+    """
+    policy, run, dossier = asker.policy, asker.run, asker.dossier
+    question = question_of(policy, dossier.design, asker.templates, asker.control, run.started_at)
+    past = baselines.ask(run.id, question, now)
+    if isinstance(past, Past):
+        _use(policy, dossier, question, past)
+    elif dossier.calibration is None and not baselines.waits(run.id, now):
+        why = past or STILL_READING
+        dossier.learn(uncalibrated(question, weights_of(policy), why), {})
+        dossier.warnings.append(("DispersionAssumed", f"{why}; until it is, `assume` of the policy holds"))
+
+
+def _use(policy: RolloutPolicy, dossier: Dossier, question: Question, past: Past) -> None:
+    calibration = calibration_of(question, past, weights_of(policy))
+    noisy = too_noisy(policy, dossier.design, calibration, past)
+    dossier.learn(calibration, choose_edges(policy, dossier.design, calibration, past))
+    dossier.warnings += [("TooNoisy", words) for words in noisy]
