@@ -2,8 +2,10 @@
 
 In every interval the requests of a run are Poisson, each goes to the candidate with the share of that moment
 and to one of its version's pods, errors are binomial and times are log-normal. The candidate's odds of an
-error, or its times, are worse by `Behaviour.effect`. A scenario adds what real traffic does to a judge
-(docs/statistics.md):
+error, or its times, are worse by `Behaviour.effect`. The values of a mean are gamma-distributed, with mean
+and variance of those times, and as much worse as times are; where higher is better, by (effect - 1) of the
+mean. What is counted of a proportion for which higher is better are the requests without an error. A scenario
+adds what real traffic does to a judge (docs/statistics.md):
 
     iid                nothing: requests are independent
     bursts             errors come in clusters of geometric size, 3 on average
@@ -24,14 +26,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.special import ndtr
 
 from analysis.design import Interval
 from analysis.draws import beta_binomial, bursts, exceedances, split
-from analysis.tables import Arm, Table
+from analysis.tables import Arm, MeanArm, MeanTable, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,10 +68,11 @@ class Behaviour:
 
     `rps`: requests per second in all; `baseline`: the control's share of errors; `median` (seconds) and
     `sigma`: its log-normal times. `effect` is how much worse the candidate is, 1 for not at all; `harm` says
-    in what: `errors`, a factor of the odds of an error; `shift`, a factor of all times; `tail`, `effect` - 1
-    times `baseline` is the share of requests that take a second longer. `onset`: seconds since the start.
-    `noise` is the standard deviation of a pod's log error rate, `correlation` what is left of it after 10 s,
-    `phi` the dispersion of beta-binomial errors, `pods` how many control and candidate have.
+    in what: `errors`, a factor of the odds of an error; `shift`, a factor of all times and values; `tail`,
+    `effect` - 1 times `baseline` is the share of requests that take a second longer (values of means do not).
+    `onset`: seconds since the start. `noise` is the standard deviation of a pod's log error rate,
+    `correlation` what is left of it after 10 s, `phi` the dispersion of beta-binomial errors, `pods` how many
+    control and candidate have.
     """
 
     rps: float = 200.0
@@ -137,15 +140,18 @@ class Streams:
             for wanted, each, row in zip(share.tolist(), requests.tolist(), rows, strict=True)
         ]
 
-    def counts(self, share: Floats, seconds: float) -> tuple[Ints, list[Ints]]:
-        """Return the same as arrays: requests (runs, 2), and per metric its events (runs, 2, lanes)."""
+    def counts(self, share: Floats, seconds: float) -> tuple[Ints, list[Ints | Floats]]:
+        """Return the same as arrays: requests (runs, 2), and per metric its events (runs, 2, lanes).
+
+        Of a mean the sums of its values, (runs, 2, 1).
+        """
         requests, events = self.series_counts(share, seconds)
         firsts = [0, self._behaviour.pods[0]]
         return np.add.reduceat(requests, firsts, axis=1), [
             np.add.reduceat(table, firsts, axis=1) for table in events
         ]
 
-    def series_counts(self, share: Floats, seconds: float) -> tuple[Ints, list[Ints]]:
+    def series_counts(self, share: Floats, seconds: float) -> tuple[Ints, list[Ints | Floats]]:
         """Return the same pod by pod: requests (runs, series), and per metric (runs, series, lanes)."""
         total = self._dice.poisson(self._behaviour.rps * seconds, self._runs)
         candidate = self._dice.binomial(total, share)
@@ -157,7 +163,9 @@ class Streams:
         self._time += seconds
         return requests.T, events
 
-    def history(self, seconds: float, step: float, shares: Sequence[float] = ()) -> tuple[Ints, list[Ints]]:
+    def history(
+        self, seconds: float, step: float, shares: Sequence[float] = ()
+    ) -> tuple[Ints, list[Ints | Floats]]:
         """Return what the control did by itself before the run, in whole intervals of `step` seconds.
 
         Totals (runs, intervals, series), and per metric its events (runs, intervals, series, lanes). The
@@ -184,10 +192,12 @@ class Streams:
         return np.stack(totals, axis=1), [np.stack(metric, axis=1) for metric in zip(*events, strict=True)]
 
     def _tables(
-        self, end: int, requests: list[int], events: Iterable[list[list[int]]]
-    ) -> dict[str, Table | None]:
+        self, end: int, requests: list[int], events: Iterable[list[list[Any]]]
+    ) -> dict[str, Table | MeanTable | None]:
         return {
-            metric.name: Table(end, *(Arm(n, tuple(k)) for n, k in zip(requests, arms, strict=True)))
+            metric.name: MeanTable(end, *(MeanArm(n, k) for n, (k,) in zip(requests, arms, strict=True)))
+            if metric.kind == "mean"
+            else Table(end, *(Arm(n, tuple(k)) for n, k in zip(requests, arms, strict=True)))
             for metric, arms in zip(self._design.metrics, events, strict=True)
         }
 
@@ -225,14 +235,34 @@ class Streams:
         begin, end = self._behaviour.onset, self._behaviour.onset + length
         return max(0.0, min(end, self._time + seconds) - max(begin, self._time)) / seconds
 
-    def _all_events(self, requests: Ints, trouble: Floats, harmed: slice, effect: float) -> list[Ints]:
+    def _all_events(
+        self, requests: Ints, trouble: Floats, harmed: slice, effect: float
+    ) -> list[Ints | Floats]:
         """Return per metric its events, (runs, series, lanes); `harmed` are the candidate's series."""
-        return [
-            exceedances(self._dice, requests, self._share_above(metric, trouble, harmed, effect))
-            if metric.kind == "histogram"
-            else self._errors(requests, trouble, harmed, effect).T[..., None]
-            for metric in self._design.metrics
-        ]
+        return [self._events(metric, requests, trouble, harmed, effect) for metric in self._design.metrics]
+
+    def _events(
+        self, metric: MetricDesign, requests: Ints, trouble: Floats, harmed: slice, effect: float
+    ) -> Ints | Floats:
+        """Return one metric's events, or the sums of its values: (runs, series, lanes)."""
+        if metric.kind == "histogram":
+            return exceedances(self._dice, requests, self._share_above(metric, trouble, harmed, effect))
+        if metric.kind == "mean":
+            return self._sums(metric, requests, trouble, harmed, effect).T[..., None]
+        errors = self._errors(requests, trouble, harmed, effect)
+        return (requests - errors if metric.higher_is_better else errors).T[..., None]
+
+    def _sums(
+        self, metric: MetricDesign, requests: Ints, trouble: Floats, harmed: slice, effect: float
+    ) -> Floats:
+        """Return what the values of a mean add up to, (series, runs): sums of gammas are gamma."""
+        sigma = self._behaviour.sigma
+        shape = 1 / math.expm1(sigma**2)
+        level = self._behaviour.median * math.exp(sigma**2 / 2) * _PER_SECOND.get(metric.unit, 1.0)
+        values = level * trouble ** (-SLOWING if metric.higher_is_better else SLOWING)
+        if self._behaviour.harm == "shift":
+            values[harmed] *= max(0.0, 2 - effect) if metric.higher_is_better else effect
+        return np.asarray(self._dice.gamma(shape * requests, values / shape))
 
     def _errors(self, requests: Ints, trouble: Floats, harmed: slice, effect: float) -> Ints:
         """Return the errors of one metric, (series, runs)."""
@@ -274,17 +304,21 @@ def clustering(
     Of runs with an identical candidate: the candidate's events less those that the margins of the tables let
     expect, summed over the looks (noise may last), squared, over the variance of that sum (the terms of the
     Cochran-Mantel-Haenszel statistic); the largest of a histogram's edges. It is about the dispersion that
-    such traffic asks for.
+    such traffic asks for. For a mean it is 1: what it varies is measured from interval to interval.
     """
     streams = Streams(design, replace(behaviour, effect=1.0), _MANY, (0,))
     sums = [np.zeros((2, _MANY, metric.layout.lanes)) for metric in design.metrics]
+    means = [metric.kind == "mean" for metric in design.metrics]
     for _ in range(looks):
         requests, events = streams.counts(np.full(_MANY, share), seconds)
-        sums = [old + _excess(requests, table) for old, table in zip(sums, events, strict=True)]
+        sums = [
+            old if mean else old + _excess(requests, table)
+            for old, table, mean in zip(sums, events, means, strict=True)
+        ]
     return [float(_ratio((excess**2).mean(axis=0), variance.mean(axis=0)).max()) for excess, variance in sums]
 
 
-def _excess(requests: Ints, events: Ints) -> Floats:
+def _excess(requests: Ints, events: Ints | Floats) -> Floats:
     """Return the candidate's events less the expected ones, and the variance: (2, runs, lanes)."""
     n_b, n_c = requests.astype(float).T[..., None]
     every, n = events.sum(axis=1), np.maximum(n_b + n_c, 2.0)

@@ -98,7 +98,7 @@ def simulate(
             phi=phi,
             pods=_pods(pods),
         )
-        asked, margin = factors(effects, "--effects"), margin_effect(design, behaviour.harm)
+        asked, margin = factors(effects, "--effects"), margin_effect(design, behaviour)
         tried = sorted({*asked, *([margin] if margin else [])})
         results = _run(policy, design, [replace(behaviour, effect=effect) for effect in tried], runs, seed)
     except ValueError as error:
@@ -161,7 +161,7 @@ def _harm(design: Design, wanted: Harm | None, scenario: Scenario) -> Harm:
     harm = wanted or ("errors" if "proportion" in kinds else "shift")
     if (harm == "errors" or scenario in {"bursts", "betabinomial"}) and "proportion" not in kinds:
         raise ValueError("the policy judges no errors, so harm in errors and bursts would change nothing")
-    if harm != "errors" and "histogram" not in kinds:
+    if harm != "errors" and not kinds & ({"histogram", "mean"} if harm == "shift" else {"histogram"}):
         raise ValueError(f"the policy judges no times, so --harm {harm} would change nothing")
     return harm
 

@@ -16,7 +16,7 @@ from controller.simulate import looks
 
 if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
-    from analysis.simulate import Behaviour, Harm
+    from analysis.simulate import Behaviour
     from controller.simulate import Result, Share
     from policies.model import RolloutPolicy
 
@@ -48,19 +48,27 @@ class Simulation:
     @property
     def beyond_margin(self) -> list[Result]:
         """The results whose effect is at least the margin of a metric that it makes worse."""
-        least = margin_effect(self.design, self.behaviour.harm)
+        least = margin_effect(self.design, self.behaviour)
         own = [self.at_margin] if self.at_margin else []
         others = [each for each in self.results if not own or each.effect != own[0].effect]
         return [each for each in (*own, *others) if least is not None and each.effect >= least]
 
 
-def margin_effect(design: Design, harm: Harm) -> float | None:
+def margin_effect(design: Design, behaviour: Behaviour) -> float | None:
     """Return the effect that is exactly the smallest margin of the metrics made worse by this harm."""
-    kind = {"errors": "proportion", "shift": "histogram"}.get(harm)
-    margins = [
-        metric.margin for metric in design.metrics if metric.kind == kind and metric.margin is not None
-    ]
-    return round(1 + min(margins), 6) if margins else None
+    kinds = {"errors": {"proportion"}, "shift": {"histogram", "mean"}}.get(behaviour.harm, set())
+    found = [_margin_effect(metric, behaviour.baseline) for metric in design.metrics if metric.kind in kinds]
+    return min((effect for effect in found if effect is not None), default=None)
+
+
+def _margin_effect(metric: MetricDesign, baseline: float) -> float | None:
+    """Return the effect of one metric's margin: points are worth what they make of the odds at `baseline`."""
+    if metric.margin is not None:
+        return round(1 + metric.margin, 6)
+    worse = baseline + (metric.margin_points or 0.0)
+    if metric.margin_points is None or worse >= 1:
+        return None
+    return round(worse * (1 - baseline) / ((1 - worse) * baseline), 6)
 
 
 def text(found: Simulation) -> str:
@@ -136,6 +144,9 @@ def assumptions(found: Simulation) -> list[str]:
     if "histogram" in kinds:
         median = numbers.number(behaviour.median * 1000)
         sentences.append(f"Times: log-normal, median {median} ms, sigma {behaviour.sigma:g}.")
+    if "mean" in kinds:
+        like = f"log-normal ones with median {behaviour.median:g} (seconds) and sigma {behaviour.sigma:g}"
+        sentences.append(f"Values of means: gamma-distributed, with mean and variance of {like}.")
     sentences += [
         f"Scenario {behaviour.scenario}: {_scenario(behaviour)}.",
         f"Effects: {_effect(behaviour)}.",

@@ -46,7 +46,8 @@ def template(kind: str = "proportion", **metadata: Any) -> dict[str, Any]:
             "grpcEvent": "2|13",
         }
     if kind == "mean":
-        spec["query"] = 'sum by (__name__, ns, svc, ver, instance) ({__name__=~"ml_milliseconds_(sum|count)"})'
+        labels = "__name__, ns, svc, ver, instance"
+        spec["query"] = f'sum by ({labels}) ({{__name__=~"model_milliseconds_(sum|count)"}})'
     if kind == "histogram":
         spec["edges"] = ["10", "100"]
     return {
