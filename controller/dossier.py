@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict, fresh, verdict
 from analysis.tables import MeanArm
 from controller.calibration import Calibration
+from controller.coverage import Coverage, covered, news
 from controller.decision import Judgement
 from controller.engines import SEQUENTIAL, EngineRun, by_engine, harm_found
 from controller.prior import EDGES, at_edges, with_edges
@@ -58,6 +59,10 @@ class Dossier:
     """The candidate's share in per cent in the last interval."""
     intake: Intake | None = None
     """The intervals that the judge is about to see."""
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    """Per metric how many intervals were read, and lost."""
+    read: Sequence[Interval] = ()
+    """The intervals of `intake` as they were read, before any were left out."""
     engine: EngineRun | None = None
     """Who judges error rates instead of the judge, if the policy names one."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
@@ -80,8 +85,15 @@ class Dossier:
             self.cursor, self.weight = max(self.cursor, interval.end), round(100 * interval.intended)
         if self.engine:
             self.engine.take(self.design, intervals)
-        self.evidence, self.intake = state, None
+        self._cover(self.read or intervals)
+        self.evidence, self.intake, self.read = state, None, ()
         self.judge()
+
+    def _cover(self, intervals: Sequence[Interval]) -> None:
+        """Count what was lost, and lay by what a person should know of it."""
+        after = covered(self.coverage, (metric.name for metric in self.design.metrics), intervals)
+        self.warnings += [("IntervalsLost", words) for words in news(self.coverage, after)]
+        self.coverage = after
 
     def judge(self) -> None:
         """Read the evidence as a judgement; its numbers say what they rest on."""
@@ -92,7 +104,9 @@ class Dossier:
         """Return by what evidence is divided and which edges are judged, where that was measured."""
         known = self.calibration.as_dict(self.weight) if self.calibration else {}
         edges = {name: {"judged": list(each), "why": EDGES} for name, each in self.edges.items()}
-        return {**({"dispersion": known} if known else {}), **({"edges": edges} if edges else {})}
+        coverage = {name: each.as_dict() for name, each in self.coverage.items()}
+        found = {"dispersion": known, "edges": edges, "coverage": coverage}
+        return {name: each for name, each in found.items() if each}
 
     def learn(self, calibration: Calibration, edges: Mapping[str, Sequence[float]]) -> None:
         """Go by what the control's past shows, from the next interval on; edges only before the first."""
@@ -114,6 +128,7 @@ class Dossier:
             "edges": {name: list(edges) for name, edges in self.edges.items()},
             "weight": self.weight,
             "engine": self.engine.stored() if self.engine else None,
+            "coverage": {name: each.stored() for name, each in self.coverage.items()},
         }
 
 
@@ -140,6 +155,7 @@ def _kept(run: str, design: Design, cursor: int, kept: Mapping[str, Any]) -> Dos
         run, judged, Evidence.from_dict(judged, kept["state"]), cursor, question=kept["design"], edges=edges,
         calibration=Calibration.from_dict(known) if known else None, weight=kept.get("weight", 0),
         engine=EngineRun.restored(kept["engine"]) if kept.get("engine") else None,
+        coverage={name: Coverage(**each) for name, each in kept.get("coverage", {}).items()},
     )  # fmt: skip
     dossier.judge()
     return dossier

@@ -211,6 +211,7 @@ class Collector:
         if known and known.open:
             own = replace(target, metrics={name: target.metrics[name] for name in known.open})
             series = series_rows(own, index, first, last, each.step)
+        each.dossier.read = intervals
         each.dossier.intake = taken_in(each.policy, each.run, known, intervals, series)
         return each.dossier.intake.intervals
 
