@@ -64,6 +64,7 @@ def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> P
         f"Without a decision after {spec.decision.deadline} {_AT_DEADLINE[spec.decision.on_deadline]}.",
         f"Without data for {spec.decision.no_data_timeout} {_NO_DATA[spec.decision.on_no_data]}.",
         f"If somebody else changes the weights meanwhile, {_DRIFT[spec.decision.on_drift]}.",
+        *_watch(spec),
     )
     return Plan(sentences, steps, end, _guarantees(spec, templates), _coarse(spec, templates))
 
@@ -131,10 +132,18 @@ def _looks(spec: RolloutSpec) -> str:
 
 def _harm(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> str:
     judged = [_harmful(metric) for metric in spec.metrics if _kind(metric, templates) != "share"]
+    what = f"It rolls back at once when harm is shown by {_listed(judged, 'or')}"
+    if engine_of(spec):
+        return f"{what}; error rates are judged by the engine {engine_of(spec)}."
     return (
-        f"It rolls back at once when harm is shown by {_listed(judged, 'or')}; the chance that this hits a "
-        f"harmless candidate is at most {spec.decision.false_rollback}, over all metrics and looks together."
+        f"{what}; the chance that this hits a harmless candidate is at most {spec.decision.false_rollback}, "
+        f"over all metrics and looks together."
     )
+
+
+def engine_of(spec: RolloutSpec) -> str | None:
+    """Return the engine that judges error rates instead of the sequential judge, if the policy names one."""
+    return None if spec.decision.engine == "sequential" else spec.decision.engine
 
 
 def _harmful(metric: Metric) -> str:
@@ -144,15 +153,38 @@ def _harmful(metric: Metric) -> str:
 
 def _promotion(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> str:
     safe = [
-        f"{metric.name or metric.template} is at most {metric.margin} worse in "
-        f"{'time' if _kind(metric, templates) == 'histogram' else 'odds'}"
+        f"{metric.name or metric.template} is at most {_margin(metric, _kind(metric, templates))}"
         for metric in spec.metrics
-        if metric.margin is not None
+        if metric.margin is not None or metric.margin_points is not None
     ]
+    what = f"After the last step it promotes fully once it is shown that {_listed(safe)}"
+    if engine_of(spec):
+        return f"{what}."
     return (
-        f"After the last step it promotes fully once it is shown that {_listed(safe)}; the chance that this "
-        f"promotes a candidate that is worse than a margin is at most {spec.decision.false_promote}."
+        f"{what}; the chance that this promotes a candidate that is worse than a margin is at most "
+        f"{spec.decision.false_promote}."
     )
+
+
+def _margin(metric: Metric, kind: str) -> str:
+    if metric.margin_points is not None:
+        return f"{str(metric.margin_points).removesuffix('%')} percentage points worse"
+    return f"{metric.margin} worse in {_MEASURES.get(kind, 'odds')}"
+
+
+_MEASURES = {"histogram": "time", "mean": "its mean"}
+
+
+def _watch(spec: RolloutSpec) -> list[str]:
+    """Return what comes after promotion."""
+    if spec.watch is None:
+        return []
+    candidate, watch = spec.variants[-1].name, spec.watch
+    return [
+        f"After promotion it watches {candidate} for {watch.duration} and tells when the odds of events are "
+        f"more than {watch.tolerance} above what the rollout showed; there is one false alarm in "
+        f"{watch.false_alarm_every} per metric on average, and the traffic is left as it is."
+    ]
 
 
 def _guarantees(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> tuple[str, ...]:
@@ -162,8 +194,10 @@ def _guarantees(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> t
         f"at most {spec.decision.false_rollback} of harmless candidates are rolled back, and at most "
         f"{spec.decision.false_promote} of those beyond a margin are promoted"
     )
+    engine = engine_of(spec)
+    of = f"Except for error rates, which {engine} judges: whenever" if engine else "Whenever"
     return (
-        f"Whenever one looks, however weights change and whatever both versions share, {rates}.",
+        f"{of} one looks, however weights change and whatever both versions share, {rates}.",
         *(_assumed(metric) for metric in judged),
         "Whether that is so for your traffic: `penstock replay` (on its history) and `penstock simulate`.",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 from copy import deepcopy
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -128,7 +129,25 @@ def advise(
 ) -> list[Finding]:
     """Return what is allowed but will not do what it says, as warnings with places: for `penstock lint`."""
     own = [loaded.value for loaded in templates]
-    return [finding for policy in policies for finding in _coarse_margins(policy, own)]
+    return [
+        finding
+        for policy in policies
+        for finding in chain(_coarse_margins(policy, own), _other_engine(policy))
+    ]
+
+
+def _other_engine(policy: Loaded[RolloutPolicy]) -> Iterator[Finding]:
+    engine = policy.value.spec.decision.engine
+    if engine != "sequential":
+        path, document = "spec.decision.engine", policy.document
+        message = (
+            "this engine does not keep falseRollback and falsePromote for error rates; `penstock plan` says "
+            "what it lacks"
+        )
+        yield Finding(
+            "PS069", "warning", message, path, document.name, engine, "sequential",
+            source=document.place(path),
+        )  # fmt: skip
 
 
 def _coarse_margins(policy: Loaded[RolloutPolicy], own: Sequence[MetricTemplate]) -> Iterator[Finding]:

@@ -139,11 +139,21 @@ def _text(found: _Planned) -> str:
     lines = [found.policy.key, "", *plan.sentences, ""]
     lines += table(("STEP", "WEIGHT", "HOLD", "EARLIEST", "UNTIL"), rows)
     lines += ["", "What holds, and what it rests on:", "", *plan.guarantees]
+    if lacks := _lacks(found.policy):
+        lines += ["", f"What {found.policy.spec.decision.engine} does not guarantee:", "", *lacks]
     lines += [f"WARNING: {words}" for words in plan.warnings]
     if found.times:
         lines += ["", "Expected times until harm of that odds ratio, or safety, is proven:", ""]
         lines += table(HEADER, found.times)
     return "\n".join(lines)
+
+
+def _lacks(policy: RolloutPolicy) -> list[str]:
+    """Return what the engine that a policy names does not guarantee; nothing of the judge itself."""
+    from analysis.engines.registry import engines
+
+    engine = engines.get(policy.spec.decision.engine)
+    return list(engine.lacks) if engine else []
 
 
 def _until(stage: Stage) -> str:
@@ -171,5 +181,6 @@ def _data(found: _Planned) -> dict[str, Any]:
         "earliestPromotion": str(found.plan.earliest_promotion),
         "expected": [dict(zip(HEADER, row, strict=True)) for row in found.times],
         "guarantees": list(found.plan.guarantees),
+        "lacks": _lacks(found.policy),
         "warnings": list(found.plan.warnings),
     }

@@ -344,6 +344,16 @@ def test_plan_tells_how_long_decisions_take_when_it_knows_the_traffic(tmp_path):
     assert "rps must be positive" in run("plan", "policy.yaml", "--rps", "0", code=2)[1]
 
 
+def test_plan_says_what_an_engine_lacks(tmp_path):
+    named = {**POLICY, "spec": {**POLICY["spec"], "decision": {"engine": "threshold"}}}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(named))
+    out, _ = run("plan", "policy.yaml")
+    assert "What threshold does not guarantee:" in out
+    assert "It states no error rate" in out
+    (item,) = json.loads(run("plan", "policy.yaml", "-o", "json")[0])["items"]
+    assert len(item["lacks"]) == 3
+
+
 def test_plan_names_what_is_wrong(tmp_path):
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(POLICY).replace("25%", "lots"))
     out, err = run("plan", "bad.yaml", code=1)

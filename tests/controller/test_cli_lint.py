@@ -181,3 +181,13 @@ def test_a_margin_finer_than_the_edges_is_a_warning_at_its_place(folder, penstoc
     assert "the margin is finer than the edges, which can prove 100% at best" in line
     assert result.exit_code == 0
     assert "PS067" not in penstock(folder(a=fine.replace("10%", "100%"))).stdout
+
+
+def test_another_engine_is_a_warning_at_its_place(folder, penstock):
+    named = POLICY.replace("  metrics:", "  decision: {engine: threshold}\n  metrics:", 1)
+    assert named != POLICY
+    result = penstock(folder(a=named))
+    [line] = [line for line in result.stdout.splitlines() if "PS069" in line]
+    assert "warning PS069" in line
+    assert "does not keep falseRollback and falsePromote" in line
+    assert result.exit_code == 0

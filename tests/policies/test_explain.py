@@ -86,3 +86,26 @@ def test_the_plan_warns_of_a_margin_that_the_edges_cannot_prove():
     obj = changed(policy(), "spec.metrics", [{"template": "istio-latency", "margin": "10%", "name": "times"}])
     [warning] = plan(obj).warnings
     assert warning.startswith("times: margin 10% is finer than the edges, which can prove 100% at best")
+
+
+def test_an_engine_is_named_and_no_error_rate_is_promised_for_it():
+    result = plan(changed(policy(), "spec.decision.engine", "threshold"))
+    text = " ".join(result.sentences)
+    assert "error rates are judged by the engine threshold." in text
+    assert "the chance" not in text
+    assert result.guarantees[0].startswith(
+        "Except for error rates, which threshold judges: whenever one looks"
+    )
+
+
+def test_a_watch_says_how_long_how_often_it_is_wrong_and_that_it_touches_nothing():
+    obj = changed(policy(), "spec.watch", {"duration": "12h", "falseAlarmEvery": "720h", "tolerance": "30%"})
+    last = plan(obj).sentences[-1]
+    for words in ("for 12h", "more than 30% above", "one false alarm in 720h", "traffic is left as it is"):
+        assert words in last
+
+
+def test_a_margin_in_points_is_said_in_points():
+    metric = {"template": "istio-error-rate", "marginPoints": "0.5%"}
+    sentences = plan(changed(policy(), "spec.metrics.0", metric)).sentences
+    assert any("istio-error-rate is at most 0.5 percentage points worse;" in each for each in sentences)
