@@ -7,12 +7,13 @@ control unless its effect says otherwise; 1.5 is exactly at the margin, where at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.simulate import Behaviour
-from bench.pictures.laboratory import HISTORY, LOOKS, SHARE, counts, judge, measured, streams
+from bench.pictures.laboratory import HISTORY, LOOKS, SECONDS, SHARE, counts, judge, measured, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,7 @@ def cases() -> Iterator[Case]:
     yield from _dependent("beta-binomial, phi 4", "betabinomial")
     yield from _dependent("pod noise of 2 min, sd .3", "podnoise", noise=0.3, correlation=0.92)
     yield from _dependent("pod noise of 3 min, sd .6", "podnoise", noise=0.6, correlation=0.95)
+    yield from _dependent("hosts that differ for good, sd .3", "podnoise", noise=0.3, correlation=0.99999)
     yield Case("one node, twice the errors, 1 pod of 1 on it", Behaviour(effect=2.0))
     yield Case("one node, twice the errors, 1 pod of 5 on it", Behaviour(effect=1.2))
     yield Case("the candidate's users fail 1.3 times as often", Behaviour(effect=1.3))
@@ -82,7 +84,9 @@ def cases() -> Iterator[Case]:
     yield Case("bursts of 3, measured on a history without", _by("bursts"), history=HISTORY, quiet=True)
     incident = Behaviour(scenario="incident", onset=600)
     yield Case("errors x10 for 2 min in both", incident)
-    yield Case("the same, the candidate's clock 10 s late", incident, wrong=late)
+    for delay in (1, 3, 10):
+        behind = partial(late, part=delay / SECONDS)
+        yield Case(f"the same, the candidate counted {delay} s late", incident, wrong=behind)
 
 
 def _by(scenario: Scenario, noise: float = 0.3, correlation: float = 0.8) -> Behaviour:
@@ -108,9 +112,17 @@ def twice(_: np.random.Generator, tables: Ints) -> Ints:
     return tables * 2
 
 
-def late(_: np.random.Generator, tables: Ints) -> Ints:
-    """Return the control's counts with the candidate's of one interval before."""
-    return np.concatenate([tables[1:, :, :2], tables[:-1, :, 2:]], axis=-1)
+def late(dice: np.random.Generator, tables: Ints, part: float = 1.0) -> Ints:
+    """Return the counts with this part of the candidate's of an interval counted in the next one instead.
+
+    The last interval's are counted in the first: it was late before, too.
+    """
+    events = dice.binomial(tables[..., 3], part)
+    requests = events + dice.binomial(tables[..., 2] - tables[..., 3], part)
+    moved = np.stack([requests, events], axis=-1)
+    found = tables.copy()
+    found[..., 2:] += np.roll(moved, 1, axis=0) - moved
+    return found
 
 
 def damage(case: Case, runs: int, seed: int) -> Damage:
