@@ -54,6 +54,22 @@ class StepView:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageView:
+    """How many intervals a metric was owed, and how many could not be measured."""
+
+    intervals: int
+    lost: int
+    longest_gap: int
+    """In intervals."""
+
+    @property
+    def words(self) -> str:
+        """What is missing, in words; empty when nothing is."""
+        gap = f"; the longest gap is {self.longest_gap}" if self.longest_gap > 1 else ""
+        return f"{self.lost} of {self.intervals} intervals could not be measured{gap}" if self.lost else ""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricView:
     """The verdict on one metric. Evidence is an e-value; a bound is what it must reach."""
 
@@ -71,6 +87,15 @@ class MetricView:
     interval: tuple[float | None, float | None] | None
     control_rate: float | None
     candidate_rate: float | None
+    measure: str = "proportion"
+    """proportion, histogram or mean; a mean has no odds ratio and no rates, but the next four."""
+    control_mean: float | None = None
+    candidate_mean: float | None = None
+    difference: float | None = None
+    """The candidate's value less the control's: of a mean as a fraction of it, else of the shares."""
+    difference_interval: tuple[float | None, float | None] | None = None
+    coverage: CoverageView | None = None
+    """None where it was not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +110,16 @@ class EventView:
     last_seen: str | None
     object: str
     """namespace/name of the rollout, as far as it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchView:
+    """The watch over a promoted version."""
+
+    over: str
+    """Why it ended; empty while it goes on."""
+    surges: dict[str, str]
+    """What has become more frequent than in the rollout, in words, by metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +138,8 @@ class RunView:
     message: str | None
     applied: bool
     """Whether the proxies confirmed the weights."""
+    watch: WatchView | None = None
+    """After a promotion, if the policy asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +160,8 @@ class RunSummary:
     message: str | None
     verdict: str | None
     weights: dict[str, int]
+    harm_holds: bool | None = None
+    """Whether its harm holds among all runs of the list (false discovery rate 5 %); None without evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +259,8 @@ def policy_key(run: Mapping[str, Any]) -> str:
 
 def metric_views(verdict: Json) -> tuple[MetricView, ...]:
     """Return the metrics of a run's verdict as `RunVerdict.as_dict()` gives it."""
-    return tuple(_metric(metric) for metric in verdict.get("metrics") or ())
+    coverage = verdict.get("coverage") or {}
+    return tuple(_metric(each, coverage.get(each.get("name"))) for each in verdict.get("metrics") or ())
 
 
 def event_views(events: Sequence[Json]) -> tuple[EventView, ...]:
@@ -264,7 +304,12 @@ def _run(run: Json | None) -> RunView | None:
         reason=run.get("reason"),
         message=run.get("message"),
         applied=bool(run.get("applied")),
+        watch=_watch(run.get("watch")),
     )
+
+
+def _watch(watch: Json | None) -> WatchView | None:
+    return WatchView(watch.get("over") or "", dict(watch.get("surges") or {})) if watch else None
 
 
 def _variants(spec: Json, status: Json) -> tuple[VariantView, ...]:
@@ -302,8 +347,10 @@ def _step_state(number: int, current: int, outcome: str | None) -> str:
     return "current" if number == current and outcome is None else "next"
 
 
-def _metric(metric: Json) -> MetricView:
+def _metric(metric: Json, coverage: Json | None) -> MetricView:
     low, high = metric.get("interval") or (None, None)
+    control, candidate = metric.get("control") or {}, metric.get("candidate") or {}
+    ends = metric.get("difference_interval")
     return MetricView(
         name=str(metric.get("name")),
         verdict=str(metric.get("kind") or "Undecided"),
@@ -315,8 +362,14 @@ def _metric(metric: Json) -> MetricView:
         bound_safe=metric.get("bound_safe"),
         odds_ratio=metric.get("odds_ratio"),
         interval=None if low is None and high is None else (low, high),
-        control_rate=(metric.get("control") or {}).get("rate"),
-        candidate_rate=(metric.get("candidate") or {}).get("rate"),
+        control_rate=control.get("rate"),
+        candidate_rate=candidate.get("rate"),
+        measure=metric.get("measure") or ("proportion" if metric.get("worst_edge") is None else "histogram"),
+        control_mean=control.get("mean"),
+        candidate_mean=candidate.get("mean"),
+        difference=metric.get("difference"),
+        difference_interval=(ends[0], ends[1]) if ends else None,
+        coverage=CoverageView(**coverage) if coverage else None,
     )
 
 

@@ -9,17 +9,18 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from controller import numbers
+from controller import numbers, shown
 from controller.api.figures import figures
 from controller.api.markup import Markup, join, tag
 from controller.api.report import OUTCOMES
+from controller.api.watch_section import watch_section
 
 if TYPE_CHECKING:
     from controller.api.report import MetricRow, Report
 
 TONE = {"Harmful": "bad", "Invalid": "bad", "Safe": "good", "NoData": "wait"}
 HEADINGS = (
-    *("Metric", "Control", "Candidate", "Odds ratio", "Margin"),
+    *("Metric", "Control", "Candidate", "Effect", "Margin"),
     *("Evidence of harm", "Evidence of safety", "Verdict"),
 )
 DECISION_HEADINGS = ("After", "Decision", "Why", "Weights")
@@ -44,6 +45,7 @@ def page(report: Report) -> str:
         _metrics(report),
         _plots(report),
         _decisions(report),
+        watch_section(report.watch) if report.watch else None,
         _assumptions(report),
         _policy(report),
         tag("footer", f"Run {report.run}. The report is made from the recorded looks and decisions alone."),
@@ -99,16 +101,18 @@ def _metric(row: MetricRow) -> tuple[Markup, Markup]:
     cells = tag(
         "tr",
         tag("td", tag("strong", view.name), _edge(row)),
-        _rate(view.control_rate, row.control_events, row.control_total),
-        _rate(view.candidate_rate, row.candidate_events, row.candidate_total),
-        tag("td", numbers.number(view.odds_ratio), tag("small", numbers.span(view.interval))),
+        _value(row, shown.control(view), row.control_events, row.control_total),
+        _value(row, shown.candidate(view), row.candidate_events, row.candidate_total),
+        tag("td", shown.effect(view), tag("small", shown.span(view))),
         _margin(row),
         _evidence(view.e_harm, view.bound_harm),
         _evidence(view.e_safe, view.bound_safe if row.margin else None),
         tag("td", tag("span", view.verdict, class_=f"chip {TONE.get(view.verdict, 'neutral')}")),
         class_="more",
     )
-    return cells, tag("tr", tag("td", view.sentence, colspan=len(HEADINGS), class_="sentence"))
+    lost = view.coverage.words if view.coverage else ""
+    told = f"{view.sentence} ({lost})" if lost else view.sentence
+    return cells, tag("tr", tag("td", told, colspan=len(HEADINGS), class_="sentence"))
 
 
 def _edge(row: MetricRow) -> Markup | None:
@@ -122,11 +126,16 @@ def _margin(row: MetricRow) -> Markup:
     return tag("td", row.margin, tag("small", f"edges show {numbers.percent(row.proven_margin)}"))
 
 
-def _rate(rate: float | None, events: int | None, total: int | None) -> Markup:
+def _rate(rate: float | None, events: int, requests: int) -> Markup:
+    return tag("td", numbers.percent(rate), tag("small", f"{events:,} of {requests:,}"))
+
+
+def _value(row: MetricRow, value: str, events: int | None, total: int | None) -> Markup:
+    """Return what one version did, and what that rests on."""
     if total is None:
-        return tag("td", numbers.percent(rate))
+        return tag("td", value)
     counts = f"{numbers.MISSING if events is None else f'{events:,}'} of {total:,}"
-    return tag("td", numbers.percent(rate), tag("small", counts))
+    return tag("td", value, tag("small", f"{total:,} values" if row.kind == "mean" else counts))
 
 
 def _evidence(value: float | None, bound: float | None) -> Markup:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from controller import numbers
+from controller import numbers, shown
 from controller.cli.line import clean
 from controller.cli.render import table
 
 if TYPE_CHECKING:
+    from controller.api.aftermath import WatchReport
     from controller.api.report import DecisionRow, MetricRow, Report
 
 WIDTH = 100
@@ -26,14 +27,16 @@ def prose(report: Report) -> str:
         f"Decided    {numbers.instant(report.ended_at)}",
         "",
         *table(
-            ("METRIC", "CONTROL", "CANDIDATE", "ODDS RATIO", "RANGE", "MARGIN", "HARM", "SAFE", "VERDICT"),
+            ("METRIC", "CONTROL", "CANDIDATE", "EFFECT", "RANGE", "MARGIN", "HARM", "SAFE", "VERDICT"),
             _metrics(report),
         ),
         "",
         *(line for row in report.metrics if row.view.sentence for line in _wrapped(f"- {row.view.sentence}")),
+        *(line for row in report.metrics for line in _gaps(row)),
         "",
         *(line for row in report.decisions for line in _wrapped(_decision(row, report.started_at))),
         "",
+        *(_watch(report.watch) if report.watch else ()),
         *(line for item in report.assumptions for line in _wrapped(f"{item.title}: {item.text}")),
     ]
     return "\n".join(lines) + "\n"
@@ -43,14 +46,21 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(clean(text), WIDTH, subsequent_indent="  ") or [""]
 
 
+def _watch(watch: WatchReport) -> list[str]:
+    """Return what the watch after the promotion found, and an empty line."""
+    told = [*(row.alarm for row in watch.metrics if row.alarm), watch.over, *watch.left_out]
+    lines = _wrapped(f"After the promotion: {watch.sentence}")
+    return [*lines, *(line for words in told if words for line in _wrapped(f"- {words}")), ""]
+
+
 def _metrics(report: Report) -> list[list[str]]:
     return [
         [
             row.view.name,
-            numbers.percent(row.view.control_rate),
-            numbers.percent(row.view.candidate_rate),
-            numbers.number(row.view.odds_ratio),
-            numbers.span(row.view.interval),
+            shown.control(row.view),
+            shown.candidate(row.view),
+            shown.effect(row.view),
+            shown.span(row.view),
             row.margin or numbers.MISSING,
             _evidence(row.view.e_harm, row.view.bound_harm),
             _safety(row),
@@ -58,6 +68,12 @@ def _metrics(report: Report) -> list[list[str]]:
         ]
         for row in report.metrics
     ]
+
+
+def _gaps(row: MetricRow) -> list[str]:
+    """Return what could not be measured of a metric, if anything."""
+    lost = row.view.coverage.words if row.view.coverage else ""
+    return _wrapped(f"- {row.view.name}: {lost}") if lost else []
 
 
 def _safety(row: MetricRow) -> str:

@@ -16,7 +16,16 @@ from controller.cli.line import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.view import EventView, MetricView, RolloutView, RunSummary, RunView, StepView, VariantView
+    from controller.view import (
+        EventView,
+        MetricView,
+        RolloutView,
+        RunSummary,
+        RunView,
+        StepView,
+        VariantView,
+        WatchView,
+    )
 
 STATE_STYLES = {
     "Promoted": "bold green",
@@ -81,10 +90,14 @@ def runs(summaries: Sequence[RunSummary], *, wide: bool, now: float) -> list[str
     ]
     if not wide:
         return table(header, rows)
+    more = [[_holds(run.harm_holds), run.message or numbers.MISSING] for run in summaries]
     return table(
-        [*header, "MESSAGE"],
-        [[*row, run.message or numbers.MISSING] for row, run in zip(rows, summaries, strict=True)],
+        [*header, "HARM HOLDS", "MESSAGE"], [[*row, *rest] for row, rest in zip(rows, more, strict=True)]
     )
+
+
+def _holds(harm_holds: bool | None) -> str:
+    return numbers.MISSING if harm_holds is None else "yes" if harm_holds else "no"
 
 
 def events(views: Sequence[EventView], *, wide: bool, now: float) -> list[str]:
@@ -112,6 +125,8 @@ def tree(view: RolloutView, *, now: float) -> Tree:
         root.add(_variant(variant, width))
     if view.run:
         _add_steps(root.add(_run(view.run, now)), view.steps)
+        if view.run.watch:
+            _add_watch(root, view.run.watch)
     if view.metrics:
         _add_metrics(root.add(_judgement(view)), view.metrics)
     if view.events:
@@ -153,6 +168,12 @@ def _add_steps(branch: Tree, steps: Sequence[StepView]) -> None:
         branch.add(Text.assemble((sign, style), f" step {step.number}  {step.weight:>3}%{hold}{approval}"))
 
 
+def _add_watch(root: Tree, watch: WatchView) -> None:
+    branch = root.add(Text(f"watch  {clean(watch.over) or 'goes on'}"))
+    for words in watch.surges.values():
+        branch.add(Text(clean(words), "red"))
+
+
 def _judgement(view: RolloutView) -> Text:
     return Text.assemble(
         (view.verdict or "", VERDICT_STYLES.get(view.verdict or "", "bold")),
@@ -173,7 +194,9 @@ def _add_metrics(branch: Tree, metrics: Sequence[MetricView]) -> None:
         )
         verdict = (metric.verdict.ljust(9), VERDICT_STYLES.get(metric.verdict, "default"))
         name, sentence = (clean(metric.name).ljust(width), "bold"), ("\n" + clean(metric.sentence), "dim")
-        branch.add(Text.assemble(name, "  ", verdict, harm, safe, sentence))
+        lost = clean(metric.coverage.words) if metric.coverage else ""
+        gaps = (f"\n{lost}" if lost else "", "yellow")
+        branch.add(Text.assemble(name, "  ", verdict, harm, safe, sentence, gaps))
 
 
 def _event(event: EventView, now: float) -> Text:
