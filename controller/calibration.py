@@ -143,15 +143,16 @@ class MetricCalibration:
 
     def rests_on(self, why: str) -> str:
         """Return in words what it rests on; `why` there is no more history."""
-        for measured, when in ((self.history, "before the run"), (self.running, "while running")):
-            if measured is not None and measured.enough:
-                return f"{measured.rests_on}, {when}"
-        seen = [
-            f"at least what {measured.rests_on} show {when}"
+        known = [
+            (measured, when)
             for measured, when in ((self.history, "before the run"), (self.running, "while running"))
             if measured is not None
         ]
-        return "; ".join([f"`assume` of the policy, since {why}", *seen])
+        for measured, when in known:
+            if measured.enough:
+                return f"{measured.rests_on}, {when}"
+        seen = [f"measured {when}: {measured.rests_on}" for measured, when in known]
+        return "; ".join([f"at least `assume` of the policy, since {why}", *seen])
 
     def after(self, row: Mapping[str, Sequence[int]], weights: Sequence[int], step: int) -> MetricCalibration:
         """Return what is known after one more interval of the control."""

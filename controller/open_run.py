@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.intake import settling_seconds
 from controller.settling import settle, words
 
 if TYPE_CHECKING:
@@ -73,10 +74,16 @@ def _silence(case: Case) -> Decision | None:
     rule = case.policy.spec.decision
     if case.run.paused or case.world.behind or rule.on_no_data == "hold" or not case.compares:
         return None
-    silent = case.now - max(case.judgement.data_end or 0.0, case.run.step_started_at or case.now)
+    silent = case.now - max(case.judgement.data_end or 0.0, _heard_from(case))
     if silent <= rule.no_data_timeout.seconds:
         return None
     return case.roll_back("NoData", f"no data for {silent:.0f} s; the policy says onNoData: rollback")
+
+
+def _heard_from(case: Case) -> float:
+    """Return from when on every metric should have data: after the weights were confirmed, and warm-up."""
+    began = case.run.step_started_at
+    return case.now if began is None else began + max(settling_seconds(case.policy).values(), default=0.0)
 
 
 def _deadline(case: Case) -> Decision | None:
@@ -150,7 +157,7 @@ def _paused(case: Case) -> Decision | None:
 def _blind(case: Case) -> Decision | None:
     judgement, reason, message = case.judgement, "", ""
     began = case.run.step_started_at or case.now
-    silent = case.now - max(judgement.data_end or began, began)
+    silent = case.now - max(judgement.data_end or began, _heard_from(case))
     if not case.compares:
         return None
     if case.world.metrics_error:

@@ -72,7 +72,7 @@ def calibration_of(question: Question, past: Past, weights: Sequence[int]) -> Ca
         found = measure(totals, events, weights, question.step)
         metrics[metric.name] = _metric(metric, found)
     longest = max(int((_known(each)[0].sum(axis=1) > 0).sum()) for each in past.metrics.values())
-    why = f"only {numbers.length(longest * question.step)} of the control's past tell anything"
+    why = f"only {numbers.length(longest * question.step)} of the control's past are known"
     return Calibration(question.step, tuple(weights), metrics, why if longest else "the control has no past")
 
 

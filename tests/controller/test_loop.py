@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analysis.evidence import Evidence
+from controller.dossier import design_of
 from controller.ports import Ref, UnavailableError
-from controller.replay import replay
+from controller.prior import with_edges
+from controller.replay import rejudged, replay
+from policies.catalog import templates
+from policies.parse import policy_from_object
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended
 
 if TYPE_CHECKING:
@@ -79,15 +84,24 @@ class Killed:
         return write
 
 
+STORIES: dict[str, dict[str, Any]] = {
+    "good": {"rates": GOOD},
+    "bad": {"rates": BAD},
+    "measured before": {"rates": BAD, "past": 5400, "metric": {"dispersion": "auto"}},
+    "measured meanwhile": {"rates": BAD, "past": 60, "metric": {"dispersion": "auto"}},
+}
+
+
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("rates", [GOOD, BAD], ids=["good", "bad"])
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 async def test_a_kill_at_any_write_continues_exactly(
-    tmp_path: Path, rates: dict[str, float], *, after: bool
+    tmp_path: Path, story: dict[str, Any], *, after: bool
 ) -> None:
     """The run is repeated once per write, killed there, and must end with the unkilled run's decisions."""
-    expected = await _story(tmp_path / "whole", rates, kill_at=0, after=after)
+    expected = await _story(tmp_path / "whole", story, kill_at=0, after=after)
     for kill_at in range(1, 30):
-        told = await _story(tmp_path / f"killed-{kill_at}", rates, kill_at=kill_at, after=after)
+        told = await _story(tmp_path / f"killed-{kill_at}", story, kill_at=kill_at, after=after)
+        assert told["dispersion"] == expected["dispersion"], f"killed at write {kill_at}"
         assert told["decisions"] == expected["decisions"], f"killed at write {kill_at}"
         assert told["weights"] == expected["weights"]
         assert told["ends"] == sorted(set(told["ends"])), "an interval was counted twice"
@@ -97,10 +111,10 @@ async def test_a_kill_at_any_write_continues_exactly(
     pytest.fail("the run did not end within 30 writes")
 
 
-async def _story(folder: Path, rates: dict[str, float], *, kill_at: int, after: bool) -> dict[str, Any]:
+async def _story(folder: Path, story: dict[str, Any], *, kill_at: int, after: bool) -> dict[str, Any]:
     folder.mkdir()  # noqa: ASYNC240 - a test may wait for its disk
     rig, fuse = Rig(folder), [kill_at]
-    await rig.start(rates)
+    await rig.start(**story)
     store, history = rig.store, rig.history
     try:
         rig.store = Killed(store, fuse, after=after)  # type: ignore[assignment]
@@ -129,7 +143,9 @@ async def _told(rig: Rig, fuse: list[int]) -> dict[str, Any]:
     rows = [each for each in whole["intervals"] if each["metric"] == "istio-error-rate"]
     counted = [sum(row[arm]["total"] for row in rows) for arm in ("control", "candidate")]
     verdict = whole["ticks"][-1]["verdict"]["metrics"][0]
+    assert rejudged(*_kept_evidence(whole, stored)).to_dict() == stored[1]["state"]
     return {
+        "dispersion": whole["ticks"][-1]["verdict"].get("dispersion"),
         "decisions": await rig.decisions(),
         "weights": await rig.weights(),
         "ends": [row["end"] for row in rows],
@@ -137,6 +153,13 @@ async def _told(rig: Rig, fuse: list[int]) -> dict[str, Any]:
         "evidence": [verdict[arm]["total"] for arm in ("control", "candidate")],
         "unfired": fuse[0] > 0,
     }
+
+
+def _kept_evidence(whole: Any, stored: Any) -> tuple[Any, Any]:
+    """Return the design of a run and its recorded intervals."""
+    design = with_edges(design_of(policy_from_object(whole["policy"]), templates()), stored[1]["edges"])
+    assert Evidence.from_dict(design, stored[1]["state"]).looks > 0
+    return design, whole["intervals"]
 
 
 async def test_without_prometheus_nothing_is_decided_and_nothing_is_lost(rig: Rig) -> None:

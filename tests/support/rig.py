@@ -81,10 +81,21 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.proxies = folder, Clock(), Proxies()
 
-    async def start(self, rates: dict[str, float], **decision: Any) -> None:
-        """Start with one rollout, called `ranker`."""
-        await self.open(Service("ranker", dict(rates)))
-        await self.put(*manifests(**decision))
+    async def start(
+        self, rates: dict[str, float], *, metric: dict[str, Any] | None = None, past: int = 0,
+        cluster: int = 1, **decision: Any,
+    ) -> None:  # fmt: skip
+        """Start with one rollout, called `ranker`, on a service that has run for `past` seconds.
+
+        `metric`: fields of the policy's metric that differ; `cluster`: errors of the past come together.
+        """
+        service = Service("ranker", dict(rates))
+        await self.open(service)
+        if past:
+            self.mesh.remember(service, past, cluster=cluster)
+        objects = manifests(**decision)
+        objects[0]["spec"]["metrics"][0] |= metric or {}
+        await self.put(*objects)
 
     async def open(self, *services: Service) -> None:
         """Start with services and no objects."""

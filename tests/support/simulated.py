@@ -7,9 +7,12 @@ the VirtualService has then; outcomes are drawn with a fixed seed, so that a run
 from __future__ import annotations
 
 import bisect
+import math
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from controller.ports import Applied, Object, Reading, Series, UnavailableError
 
@@ -75,6 +78,24 @@ class Mesh:
             for service in self._services:
                 await self._second(service)
             self._clock.time += 1
+            self._times.append(int(self._clock.time))
+            self._scrapes.append(self._scrape())
+
+    def remember(self, service: Service, seconds: int, *, cluster: int = 1) -> None:
+        """Let time have passed with all requests on v1, scraped every five seconds; errors in clusters."""
+        dice, every = np.random.default_rng(11), 5
+        times = dice.lognormal(math.log(service.median_ms["v1"]), 0.4, 2000)
+        places = np.bincount(np.searchsorted(_UPPER, times), minlength=len(EDGES)) / times.size
+        for _ in range(seconds // every):
+            total = service.rps * every
+            bad = cluster * int(dice.binomial(total // cluster, service.error_rates["v1"]))
+            counts = {"500": bad, "200": total - bad}
+            slots = dice.multinomial(total, places).tolist()
+            counts |= {f"le={edge}": number for edge, number in zip(EDGES, slots, strict=True)}
+            for what, number in counts.items():
+                key = (service.name, "v1", what)
+                self._counts[key] = self._counts.get(key, 0) + number
+            self._clock.time += every
             self._times.append(int(self._clock.time))
             self._scrapes.append(self._scrape())
 
