@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -126,3 +127,29 @@ def test_a_run_restored_after_any_interval_goes_on_bit_for_bit_with_its_dispersi
         kept = Evidence.from_dict(DESIGN, json.loads(json.dumps(judged(found[:cut]).to_dict())))
         [resumed] = advance([(DESIGN, kept, found[cut:])])
         assert json.dumps(resumed.to_dict()) == whole
+
+
+def splits(sizes, taken):
+    """Every way to take so many from groups of these sizes, and its chance when all are alike."""
+    total = math.comb(sum(sizes), taken)
+    for found in product(*(range(size + 1) for size in sizes)):
+        if sum(found) == taken:
+            yield found, math.prod(map(math.comb, sizes, found)) / total
+
+
+def test_the_average_over_edges_is_a_fair_game_however_much_they_depend_on_each_other():
+    """Requests are fast, slow or very slow; an identical candidate has a random part of them."""
+    metric = MetricDesign("latency", "histogram", (1.0, 2.0))
+    design = Design((metric,), 0.01, 0.05, planned_looks=2, min_samples=0)
+    first, second = list(splits((4, 3, 2), 3)), list(splits((2, 5, 1), 4))
+    mean = 0.0
+    for (one, chance), (two, other) in product(first, second):
+        tables = []
+        for at, (sizes, own) in enumerate((((4, 3, 2), one), ((2, 5, 1), two)), 1):
+            arms = [
+                Arm(sum(part), (part[1] + part[2], part[2]))
+                for part in (tuple(map(int.__sub__, sizes, own)), own)
+            ]
+            tables.append(Interval(at, 0.4, {"latency": Table(at, *arms)}))
+        mean += chance * other * math.exp(judged(tables, design).log_e)
+    assert mean == pytest.approx(1, abs=1e-6)
