@@ -124,6 +124,7 @@ class Dossier:
             "design": self.question,
             "plannedLooks": self.design.planned_looks,
             "state": self.evidence.to_dict(),
+            "latencies": latencies(self.design, self.evidence),
             "calibration": self.calibration.to_dict() if self.calibration else None,
             "edges": {name: list(edges) for name, edges in self.edges.items()},
             "weight": self.weight,
@@ -200,6 +201,20 @@ def design_of(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) ->
         min_samples=decision.min_samples,
         engine=decision.engine,
     )
+
+
+def latencies(design: Design, evidence: Evidence) -> dict[str, Any]:
+    """Return per histogram its unit, edges and counts: of a version, all requests, then those above each."""
+    return {
+        metric.name: {
+            "unit": metric.unit,
+            "edges": list(metric.edges),
+            "control": known.counts[0].tolist(),
+            "candidate": known.counts[1].tolist(),
+        }
+        for metric, known in zip(design.metrics, evidence.metrics, strict=True)
+        if metric.kind == "histogram"
+    }
 
 
 def judgement_of(design: Design, evidence: Evidence, engine: EngineRun | None = None) -> Judgement:

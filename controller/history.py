@@ -140,7 +140,7 @@ class SqlHistory:
         return await self._run(_runs, policy, limit)
 
     async def run(self, run: str) -> Mapping[str, Any] | None:
-        """Return one run with `ticks`, `intervals` and `decisions`, each oldest first, or None."""
+        """Return one run with `latencies`, `ticks`, `intervals` and `decisions`, oldest first, or None."""
         return await self._run(_whole, run)
 
     async def _run(
@@ -293,6 +293,7 @@ def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:
     if row is None:
         return None
     return _summary(row) | {
+        "latencies": row.evidence.get("latencies", {}),
         "ticks": _rows(connection, _TICKS, run),
         "intervals": _intervals(connection, run),
         "decisions": [

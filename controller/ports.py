@@ -176,4 +176,7 @@ class History(Protocol):
         """Return runs, newest first: {id, policy, **run_facts, cursor, weights, verdict}."""
 
     async def run(self, run: str) -> Mapping[str, Any] | None:
-        """Return a run with ticks ({at, cursor, weights, verdict}), intervals, decisions; oldest first."""
+        """Return a run with ticks ({at, cursor, weights, verdict}), intervals, decisions; oldest first.
+
+        `latencies`: per histogram {unit, edges, control, candidate}, the counts of the evidence.
+        """

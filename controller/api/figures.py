@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller import numbers
+from controller import numbers, shown
 from controller.api.markup import Markup, tag
 from controller.api.plots import Band, Line, Mark, Plot, Point, Rule, svg
-from controller.api.scales import Linear, Log, Time, log_scale
+from controller.api.quantiles import QUANTILES
+from controller.api.scales import Linear, Log, Names, Time, log_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.api.report import MetricRow, Report
+    from controller.api.report import MetricLook, MetricRow, Report
 
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5")
 LABEL = 16
@@ -27,6 +28,38 @@ def figures(report: Report) -> list[Markup]:
     plots = [picture.weights(), picture.harm(), picture.safety(), picture.share()]
     plots += [picture.effect(row, style) for row, style in picture.styled()]
     return [_figure(plot) for plot in plots if plot is not None]
+
+
+def quantile_figures(report: Report) -> list[Markup]:
+    """Return a figure for each latency metric with counts."""
+    return [_figure(_quantiles(report, row)) for row in report.metrics if row.quantiles]
+
+
+def _quantiles(report: Report, row: MetricRow) -> Plot:
+    sure = numbers.percent(None if not report.bound_rollback else 1 - 1 / report.bound_rollback)
+    edges = [edge for each in row.quantiles for edge in (*each.estimate, each.low, each.high) if edge]
+    bands, lines = [], []
+    for role, name, style, left in (
+        ("control", report.control, "s1", 0.14),
+        ("candidate", report.candidate, "s0", 0.54),
+    ):
+        own = [each for each in row.quantiles if each.role == role]
+        points: list[Point] = []
+        for place, each in enumerate(own):
+            ends = place + left, place + left + 0.32
+            bands.append(Band([(end, each.low, each.high) for end in ends], style))
+            points += [*((end, each.estimate[1]) for end in ends), (ends[1], None)]
+        lines.append(Line(_short(name), points, style))
+    return Plot(
+        f"Quantiles of {row.view.name}",
+        f"In {row.unit}, over all requests of the run; {_short(report.control)} is on the left. A line is "
+        f"the bucket edge that the quantile of the counted requests lies at or next below; all the true ones "
+        f"lie in their areas, at every moment, with {sure} confidence.",
+        Names(tuple(f"p{100 * quantile:g}" for quantile in QUANTILES)),
+        log_scale(edges, include=[min(edges), max(edges)], least=min(edges), most=max(edges)),
+        lines=lines,
+        bands=bands,
+    )
 
 
 def _figure(plot: Plot) -> Markup:
@@ -116,9 +149,11 @@ class _Picture:
         )
 
     def effect(self, row: MetricRow, style: str) -> Plot | None:
-        looks = [look for look in self._report.series[row.view.name] if look.odds_ratio is not None]
+        looks = [look for look in self._report.series[row.view.name] if look.effect is not None]
         if not looks:
             return None
+        if row.kind == "mean":
+            return self._difference(row, style, looks)
         rules = [Rule(1.0, "no difference", "quiet")]
         where = ", at the edge with most evidence of harm" if row.worst_edge is not None else ""
         for value, word, tone in (
@@ -127,7 +162,7 @@ class _Picture:
         ):
             if value is not None and value > 1:
                 rules.append(Rule(value, f"{word} {numbers.number(value)}", tone))
-        ratios = [look.odds_ratio for look in looks]
+        ratios = [look.effect for look in looks]
         wide = [end for look in looks for end in (look.low, look.high)]
         known = log_scale(ratios, include=[0.5, 2.0, *(rule.value for rule in rules)], least=0.05, most=20.0)
         return Plot(
@@ -135,7 +170,29 @@ class _Picture:
             f"Odds ratio of the candidate to the control, with the range that holds at every moment{where}.",
             self._x,
             log_scale(wide, include=[known.low, known.high], least=0.2, most=5.0),
-            lines=(Line("odds ratio", [(self._since(k.at), k.odds_ratio) for k in looks], style),),
+            lines=(Line("odds ratio", [(self._since(k.at), k.effect) for k in looks], style),),
+            bands=(Band([(self._since(k.at), k.low, k.high) for k in looks], style),),
+            rules=rules,
+            marks=self._marks(),
+        )
+
+    def _difference(self, row: MetricRow, style: str, looks: Sequence[MetricLook]) -> Plot:
+        """Return the picture of a mean; where the range is wider than the picture it goes on beyond it."""
+        rules = [Rule(0.0, "no difference", "quiet")]
+        if row.margin_difference is not None:
+            rules.append(
+                Rule(row.margin_difference, f"margin {shown.signed(row.margin_difference / 100)}", "good")
+            )
+        last = looks[-1]
+        ends = [abs(end) for end in (last.effect, last.low, last.high) if end is not None]
+        reach = 1.5 * max(1e-3, *ends, *(abs(rule.value) for rule in rules))
+        return Plot(
+            f"Effect on {row.view.name}",
+            "The candidate's mean less the control's, in per cent of it, with the range that holds at every "
+            "moment.",
+            self._x,
+            Linear(-reach, reach, "%"),
+            lines=(Line("difference", [(self._since(k.at), k.effect) for k in looks], style),),
             bands=(Band([(self._since(k.at), k.low, k.high) for k in looks], style),),
             rules=rules,
             marks=self._marks(),

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from controller import numbers, shown
-from controller.api.figures import figures
+from controller.api.figures import figures, quantile_figures
 from controller.api.markup import Markup, join, tag
 from controller.api.report import OUTCOMES
 from controller.api.watch_section import watch_section
@@ -44,6 +44,7 @@ def page(report: Report) -> str:
         _facts(report),
         _metrics(report),
         _plots(report),
+        _quantiles(report),
         _decisions(report),
         watch_section(report.watch) if report.watch else None,
         _assumptions(report),
@@ -149,6 +150,14 @@ def _plots(report: Report) -> Markup | None:
     if not drawn:
         return None
     return _section("Over time", "Time runs from the start of the run.", tag("div", *drawn, class_="plots"))
+
+
+def _quantiles(report: Report) -> Markup | None:
+    drawn = quantile_figures(report)
+    if not drawn:
+        return None
+    note = "A picture that decides nothing: the judge compares within each interval, at the edges themselves."
+    return _section("Latency of the whole run", note, tag("div", *drawn, class_="plots"))
 
 
 def _decisions(report: Report) -> Markup:

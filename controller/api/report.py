@@ -6,13 +6,15 @@ the page and the terminal. Times are unix seconds, shares and rates fractions of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from controller import numbers
+from controller.api.aftermath import WatchReport, watch_report
 from controller.api.assumptions import Assumption, assumptions
+from controller.api.quantiles import QuantileRow, quantile_rows
 from controller.view import MetricView, metric_views, policy_key
 
 if TYPE_CHECKING:
@@ -32,13 +34,15 @@ class MetricRow:
 
     view: MetricView
     kind: str
-    """proportion or histogram (latency)."""
+    """proportion, histogram (latency) or mean."""
     margin: str | None
     """As in the policy; None for a guardrail that is no condition of promotion."""
     proven_margin: float | None
     """For latency: the margin that the histogram's edges can show, as a fraction; at least the one asked."""
     margin_odds_ratio: float | None
-    """The margin as an odds ratio; None where it is not one (latency: it is a factor of the time)."""
+    """The margin as an odds ratio; None where it is not one (latency, means, percentage points)."""
+    margin_difference: float | None
+    """The margin as a difference of means in per cent, in the direction of harm; None where it is none."""
     tolerance_odds_ratio: float
     worst_edge: float | None
     """For latency: the edge with most evidence of harm; events, rates and odds ratio are those above it."""
@@ -46,6 +50,10 @@ class MetricRow:
     control_total: int | None
     candidate_events: int | None
     candidate_total: int | None
+    unit: str | None = None
+    """For latency: that of the edges and quantiles."""
+    quantiles: tuple[QuantileRow, ...] = ()
+    """For latency: p50, p95 and p99 of both versions over the whole run; a picture, which decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ class MetricLook:
     """The evidence on one metric after one look."""
 
     at: float
-    odds_ratio: float | None
+    effect: float | None
+    """The odds ratio; of a mean the difference in per cent of the control's."""
     low: float | None
     high: float | None
     e_share: float | None
@@ -121,6 +130,7 @@ class Report:
     srm: Json
     """The test of the observed split against the intended one, as the judge gives it."""
     decisions: tuple[DecisionRow, ...]
+    watch: WatchReport | None
     assumptions: tuple[Assumption, ...]
     policy_yaml: str
 
@@ -138,7 +148,7 @@ def report(run: Mapping[str, Any]) -> Report:
     control, candidate = str(run.get("control") or "control"), str(run.get("candidate") or "candidate")
     outcome = str(run.get("outcome") or "In progress")
     started, ended = numbers.unix(run.get("startedAt")), numbers.unix(run.get("endedAt"))
-    metrics = _metric_rows(verdict, policy)
+    metrics = _metric_rows(verdict, policy, run.get("latencies") or {})
     shares = _shares(run.get("intervals") or (), ticks, candidate)
     looks = tuple(_look(tick, candidate) for tick in _thinned(ticks))
     decisions = tuple(_decision(row) for row in run.get("decisions") or ())
@@ -166,6 +176,7 @@ def report(run: Mapping[str, Any]) -> Report:
         shares=tuple(_thinned(shares)),
         srm=verdict.get("srm") or {},
         decisions=decisions,
+        watch=watch_report(run.get("watch")),
         assumptions=assumptions(policy, verdict, looks=len(ticks)),
         policy_yaml=yaml.safe_dump(policy, sort_keys=False, allow_unicode=True) if policy else "",
     )
@@ -194,27 +205,41 @@ def _headline(run: Mapping[str, Any], outcome: str, candidate: str, length: str 
     return f"{outcome}{took}{place}: {why}"
 
 
-def _metric_rows(verdict: Json, policy: Json) -> tuple[MetricRow, ...]:
+def _metric_rows(verdict: Json, policy: Json, latencies: Json) -> tuple[MetricRow, ...]:
     asked = {
         metric.get("name") or metric.get("template"): metric
         for metric in (policy.get("spec") or {}).get("metrics") or ()
     }
-    return tuple(
+    rows = [
         _metric_row(view, raw, asked.get(view.name) or {})
         for view, raw in zip(metric_views(verdict), verdict.get("metrics") or (), strict=True)
+    ]
+    bound = verdict.get("bound_rollback")
+    return tuple(
+        _with_quantiles(row, raw, latencies.get(row.view.name), bound)
+        for row, raw in zip(rows, verdict.get("metrics") or (), strict=True)
     )
+
+
+def _with_quantiles(row: MetricRow, raw: Json, latency: Json | None, bound: float | None) -> MetricRow:
+    if latency is None or not bound:
+        return row
+    dispersion = max(1.0, raw.get("dispersion") or 1.0)
+    quantiles = quantile_rows(latency, alpha=1 / bound, dispersion=dispersion)
+    return replace(row, unit=latency["unit"], quantiles=quantiles)
 
 
 def _metric_row(view: MetricView, raw: Json, asked: Json) -> MetricRow:
     control, candidate = raw.get("control") or {}, raw.get("candidate") or {}
-    latency = raw.get("worst_edge") is not None
-    margin = asked.get("margin")
+    margin, points = asked.get("margin"), asked.get("marginPoints")
+    worse = -1 if raw.get("higher_is_better") else 1
     return MetricRow(
         view=view,
-        kind="histogram" if latency else "proportion",
-        margin=margin,
+        kind=view.measure,
+        margin=f"{points.removesuffix('%')} points" if points else margin,
         proven_margin=raw.get("proven_margin"),
-        margin_odds_ratio=None if latency or not margin else 1 + _fraction(margin),
+        margin_odds_ratio=1 + _fraction(margin) if view.measure == "proportion" and margin else None,
+        margin_difference=worse * 100 * _fraction(margin) if view.measure == "mean" and margin else None,
         tolerance_odds_ratio=1 + _fraction(asked.get("tolerance")),
         worst_edge=raw.get("worst_edge"),
         control_events=control.get("events"),
@@ -240,13 +265,21 @@ def _look(tick: Json, candidate: str) -> Look:
 
 
 def _series(ticks: Sequence[Json], name: str) -> tuple[MetricLook, ...]:
-    looks = []
-    for tick in ticks:
-        for view in metric_views(tick.get("verdict") or {}):
-            if view.name == name:
-                low, high = view.interval or (None, None)
-                looks.append(MetricLook(tick["at"], view.odds_ratio, low, high, view.e_share, view.e_safe))
-    return tuple(looks)
+    return tuple(
+        MetricLook(tick["at"], *_effect(view), view.e_share, view.e_safe)
+        for tick in ticks
+        for view in metric_views(tick.get("verdict") or {})
+        if view.name == name
+    )
+
+
+def _effect(view: MetricView) -> tuple[float | None, float | None, float | None]:
+    """Return the estimate of the effect as it is drawn, and both ends of its range."""
+    if view.measure != "mean":
+        return view.odds_ratio, *(view.interval or (None, None))
+    known = (view.difference, *(view.difference_interval or (None, None)))
+    estimate, low, high = (None if share is None else 100 * share for share in known)
+    return estimate, low, high
 
 
 def _shares(intervals: Any, ticks: list[Json], candidate: str) -> tuple[Share, ...]:

@@ -68,6 +68,21 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """A place of length 1 for each name, which stands in its middle."""
+
+    names: tuple[str, ...]
+
+    def at(self, value: float) -> float:
+        """Return the place of a value, 0 to 1; the first name has 0 to 1, the second 1 to 2."""
+        return _clamped(value / len(self.names))
+
+    def ticks(self) -> list[Tick]:
+        """Return the names."""
+        return [(place + 0.5, name) for place, name in enumerate(self.names)]
+
+
+@dataclass(frozen=True, slots=True)
 class Time:
     """Seconds since the start, with ticks at whole seconds, minutes or hours."""
 
