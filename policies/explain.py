@@ -180,11 +180,12 @@ def _watch(spec: RolloutSpec) -> list[str]:
     if spec.watch is None:
         return []
     candidate, watch = spec.variants[-1].name, spec.watch
-    return [
+    words = (
         f"After promotion it watches {candidate} for {watch.duration} and tells when the odds of events are "
         f"more than {watch.tolerance} above what the rollout showed; there is one false alarm in "
         f"{watch.false_alarm_every} per metric on average, and the traffic is left as it is."
-    ]
+    )
+    return [words]
 
 
 def _guarantees(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """Routes of runs and their reports."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations when it registers the routes.
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse
 
+from controller.api.discoveries import harms_that_hold
 from controller.api.models import RUN_ID, Runs
 from controller.api.page import page
 from controller.api.reads import Controller, Limit, Namespace, RolloutName
@@ -27,13 +29,19 @@ async def list_rollout_runs(
 ) -> Runs:
     """List the runs of a rollout, newest first."""
     await controller.rollout(namespace, name)
-    return Runs(items=[run_summary(run) for run in await controller.runs(f"{namespace}/{name}", limit)])
+    return _listed(await controller.runs(f"{namespace}/{name}", limit))
 
 
 @router.get("/v1/runs", operation_id="listRuns")
 async def list_runs(controller: Controller, policy: PolicyFilter = None, limit: Limit = 100) -> Runs:
     """List the runs of all rollouts, newest first; also of those that are gone."""
-    return Runs(items=[run_summary(run) for run in await controller.runs(policy, limit)])
+    return _listed(await controller.runs(policy, limit))
+
+
+def _listed(runs: Sequence[Mapping[str, Any]]) -> Runs:
+    """Return runs with which of their harms hold among them."""
+    pairs = zip(runs, harms_that_hold(runs), strict=True)
+    return Runs(items=[replace(run_summary(run), harm_holds=holds) for run, holds in pairs])
 
 
 @router.get("/v1/runs/{run_id}", operation_id="getRun")

@@ -90,14 +90,10 @@ def runs(summaries: Sequence[RunSummary], *, wide: bool, now: float) -> list[str
     ]
     if not wide:
         return table(header, rows)
-    more = [[_holds(run.harm_holds), run.message or numbers.MISSING] for run in summaries]
     return table(
-        [*header, "HARM HOLDS", "MESSAGE"], [[*row, *rest] for row, rest in zip(rows, more, strict=True)]
+        [*header, "MESSAGE"],
+        [[*row, run.message or numbers.MISSING] for row, run in zip(rows, summaries, strict=True)],
     )
-
-
-def _holds(harm_holds: bool | None) -> str:
-    return numbers.MISSING if harm_holds is None else "yes" if harm_holds else "no"
 
 
 def events(views: Sequence[EventView], *, wide: bool, now: float) -> list[str]:

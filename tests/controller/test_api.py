@@ -92,6 +92,7 @@ def test_runs_are_listed_and_shown_whole(api):
     (listed,) = api.get("/v1/rollouts/ml/ranker/runs").json()["items"]
     assert (listed["id"], listed["policy"]) == (RUN["id"], "ml/ranker")
     assert api.get("/v1/runs?policy=web/shop").json()["items"] == []
+    assert listed["harm_holds"] is False
     assert api.get(f"/v1/runs/{RUN['id']}").json() == RUN
 
 
