@@ -12,6 +12,7 @@ import base64
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from analysis.srm import LOG_TILTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from analysis.design import Design, Layout, MetricDesign
     from analysis.hypergeometric import Floats, Ints
@@ -32,22 +33,11 @@ Singles: TypeAlias = NDArray[np.float32]
 class MetricEvidence(NamedTuple):
     """The sums of one metric. Lanes, columns and pairs are those of its `analysis.design.Layout`."""
 
+    layout: Layout
     counts: Ints
     """(2, 1 + lanes): control and candidate; requests, then events per lane."""
-    likelihood: Singles
-    """(lanes, nodes): ln P(k | w) - ln P(k | 1) at the nodes, summed and divided by the dispersion."""
-    start: Singles
-    """(lanes, alternatives): ln P(k | w) - ln P(k | null), likewise: L of the bet from the start."""
-    restart: Singles
-    """(lanes, alternatives): ln R of the bets on a later start."""
-    safe: Singles
-    """(1, alternatives) for a proportion with a margin, else (0, alternatives): L against the margin."""
-    pairs: Singles
-    """(pairs, alternatives): the same for the pairs of edges of a latency margin."""
-    mantel_haenszel: Singles
-    """(lanes, 2): both sums of the common odds ratio."""
-    dispersion: Singles
-    """(lanes,): the largest dispersion by which an interval was divided; 0 at first."""
+    singles: Singles
+    """All sums in single precision, one after the other; `parts` says where each is."""
     moments: Floats
     """(moments,): the sums of a mean (`analysis.mean_guardrail`) or of a margin in points (`.points`)."""
     log_boost: tuple[float, float]
@@ -62,6 +52,74 @@ class MetricEvidence(NamedTuple):
     """Its largest value so far."""
     last_data: int | None
     """End of the last interval with requests in both arms."""
+
+    def part(self, name: str) -> Singles:
+        """Return one of the sums, in its shape."""
+        where = parts(self.layout)[name]
+        return self.singles[where.columns].reshape(where.shape)
+
+    @property
+    def likelihood(self) -> Singles:
+        """(lanes, nodes): ln P(k | w) - ln P(k | 1) at the nodes, summed and divided by the dispersion."""
+        return self.part("likelihood")
+
+    @property
+    def start(self) -> Singles:
+        """(lanes, alternatives): ln P(k | w) - ln P(k | null), likewise: L of the bet from the start."""
+        return self.part("start")
+
+    @property
+    def restart(self) -> Singles:
+        """(lanes, alternatives): ln R of the bets on a later start."""
+        return self.part("restart")
+
+    @property
+    def safe(self) -> Singles:
+        """(1, alternatives) for a proportion with a margin, else (0, alternatives): L against the margin."""
+        return self.part("safe")
+
+    @property
+    def pairs(self) -> Singles:
+        """(pairs, alternatives): the same for the pairs of edges of a latency margin."""
+        return self.part("pairs")
+
+    @property
+    def mantel_haenszel(self) -> Singles:
+        """(lanes, 2): both sums of the common odds ratio."""
+        return self.part("mantel_haenszel")
+
+    @property
+    def dispersion(self) -> Singles:
+        """(lanes,): the largest dispersion by which an interval was divided; 0 at first."""
+        return self.part("dispersion")
+
+
+class Part(NamedTuple):
+    """Where one of the sums is among the singles, and its shape."""
+
+    columns: slice
+    shape: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def parts(layout: Layout) -> Mapping[str, Part]:
+    """Return where each sum in single precision is, in order."""
+    alternatives = layout.harm.stop - layout.harm.start
+    shapes = {
+        "likelihood": (layout.lanes, layout.nodes),
+        "start": (layout.lanes, alternatives),
+        "restart": (layout.lanes, alternatives),
+        "safe": (int(layout.safe_null is not None), layout.safe.stop - layout.safe.start),
+        "pairs": (len(layout.pairs), layout.pair_odds_ratios.size),
+        "mantel_haenszel": (layout.lanes, 2),
+        "dispersion": (layout.lanes,),
+    }
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()]).tolist()
+    starts = [0, *ends[:-1]]
+    return {
+        name: Part(slice(*columns), shape)
+        for (name, shape), *columns in zip(shapes.items(), starts, ends, strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -105,7 +163,7 @@ class Evidence:
         """Return the evidence that `to_dict` wrote. Raises ValueError when it belongs to another design."""
         if data.get("version") != _VERSION or len(data["metrics"]) != len(design.metrics):
             raise ValueError("stored evidence does not belong to this design")
-        srm = _unpack(data["srm"], [(LOG_TILTS.size,)])[0]
+        srm = _unpack(data["srm"], LOG_TILTS.size)
         expected, log_e, peak, srm_peak = _exact(data["exact"], 4)
         return cls(
             metrics=tuple(map(_metric_from_dict, design.metrics, data["metrics"])),
@@ -132,78 +190,52 @@ def fresh(design: Design) -> Evidence:
 
 
 def _fresh_metric(layout: Layout) -> MetricEvidence:
-    arrays = [np.zeros(shape, dtype=np.float32) for shape in _shapes(layout)]
-    arrays[_RESTART] -= np.float32(math.inf)
+    where = parts(layout)
+    singles = np.zeros(where["dispersion"].columns.stop, dtype=np.float32)
+    singles[where["restart"].columns] = -math.inf
     counts = np.zeros((2, 1 + layout.lanes), dtype=np.int64)
-    return _metric(counts, arrays, np.zeros(layout.moments), ((0.0,) * 6), None)
-
-
-_RESTART = 2
-"""Position of `restart` among the arrays of singles."""
-
-
-def _shapes(layout: Layout) -> list[tuple[int, ...]]:
-    """Return the shapes of a metric's arrays of singles, in order."""
-    alternatives = layout.harm.stop - layout.harm.start
-    return [
-        (layout.lanes, layout.nodes),
-        (layout.lanes, alternatives),
-        (layout.lanes, alternatives),
-        (int(layout.safe_null is not None), layout.safe.stop - layout.safe.start),
-        (len(layout.pairs), layout.pair_odds_ratios.size),
-        (layout.lanes, 2),
-        (layout.lanes,),
-    ]
-
-
-def _metric(
-    counts: Ints,
-    arrays: Sequence[Singles],
-    moments: Floats,
-    exact: tuple[float, ...],
-    last_data: int | None,
-) -> MetricEvidence:
-    likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion = arrays
-    harm_boost, safe_boost, log_e, peak, log_safe, safe_peak = exact
     return MetricEvidence(
-        counts, likelihood, start, restart, safe, pairs, mantel_haenszel, dispersion, moments,
-        (harm_boost, safe_boost), log_e, peak, log_safe, safe_peak, last_data,
-    )  # fmt: skip
+        layout, counts, singles, np.zeros(layout.moments), (0.0, 0.0), 0.0, 0.0, 0.0, 0.0, None
+    )
 
 
 def _metric_to_dict(metric: MetricEvidence) -> dict[str, Any]:
-    arrays = (
-        metric.likelihood, metric.start, metric.restart, metric.safe, metric.pairs, metric.mantel_haenszel,
-        metric.dispersion,
-    )  # fmt: skip
     exact = (*metric.log_boost, metric.log_e, metric.peak, metric.log_safe, metric.safe_peak)
     return {
         "counts": metric.counts.tolist(),
         "lastData": metric.last_data,
-        "state": _pack(*arrays),
+        "state": _pack(metric.singles),
         "exact": _pack_exact(*exact, *metric.moments.tolist()),
     }
 
 
 def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEvidence:
-    arrays = _unpack(data["state"], _shapes(design.layout))
-    exact = _exact(data["exact"], 6 + design.layout.moments)
-    counts = np.array(data["counts"], dtype=np.int64)
-    return _metric(counts, arrays, np.array(exact[6:]), exact[:6], data["lastData"])
+    layout = design.layout
+    exact = _exact(data["exact"], 6 + layout.moments)
+    log_e, peak, log_safe, safe_peak = exact[2:6]
+    return MetricEvidence(
+        layout=layout,
+        counts=np.array(data["counts"], dtype=np.int64),
+        singles=_unpack(data["state"], parts(layout)["dispersion"].columns.stop),
+        moments=np.array(exact[6:]),
+        log_boost=(exact[0], exact[1]),
+        log_e=log_e,
+        peak=peak,
+        log_safe=log_safe,
+        safe_peak=safe_peak,
+        last_data=data["lastData"],
+    )
 
 
-def _pack(*arrays: Singles) -> str:
-    flat = np.concatenate([np.ravel(array) for array in arrays])
-    return base64.b64encode(flat.astype("<f4").tobytes()).decode("ascii")
+def _pack(singles: Singles) -> str:
+    return base64.b64encode(singles.astype("<f4").tobytes()).decode("ascii")
 
 
-def _unpack(text: str, shapes: list[tuple[int, ...]]) -> list[Singles]:
-    flat = np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
-    sizes = [math.prod(shape) for shape in shapes]
-    if flat.size != sum(sizes):
+def _unpack(text: str, size: int) -> Singles:
+    singles = np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
+    if singles.size != size:
         raise ValueError("stored evidence does not belong to this design")
-    parts = np.split(flat, np.cumsum(sizes)[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return singles
 
 
 def _pack_exact(*values: float) -> str:

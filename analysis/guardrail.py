@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.confidence import mantel_haenszel_terms
 from analysis.eprocess import advance_restart, log_sum_exp, restart_log_weight, safe_log_prior
-from analysis.evidence import MetricEvidence
+from analysis.evidence import MetricEvidence, parts
 from analysis.hypergeometric import Floats, log_likelihood_ratios
 from analysis.mean_guardrail import advance_mean_metrics
 from analysis.overshoot import Bets, log_boosts
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from analysis.design import Design, Interval, Layout, MetricDesign
+    from analysis.evidence import Singles
     from analysis.hypergeometric import Ints
     from analysis.overshoot import Flags
 
@@ -76,7 +77,7 @@ def _advance_proportions(layout: Layout, places: Sequence[Place]) -> Iterable[Me
     phi = np.array([place.dispersion for place in places])
     own = np.arange(layout.lanes)
     increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi[:, :, None]
-    kept = _Sums.of(places)
+    kept = _Sums.of(layout, places)
     sums = _advance_sums(layout, places, kept, increments)
     if layout.pairs:
         near, far = np.array(layout.pairs).T
@@ -91,26 +92,21 @@ def _advance_proportions(layout: Layout, places: Sequence[Place]) -> Iterable[Me
     safe = (
         _safe(layout, places, sums, counts, phi) if layout.points is None else _within(moments, sums, layout)
     )
-    rounded = zip(*(each.astype(np.float32) for each in sums), strict=True)
-    for row, (place, table, arrays) in enumerate(zip(places, tables, rounded, strict=True)):
-        old, both = place.old, table is not None and min(table.control.total, table.candidate.total) > 0
-        likelihood, start, restart, against, shifted, ratio, dispersion = (array.copy() for array in arrays)
+    singles = sums.rounded()
+    data = counts[:, :, 0].min(axis=1) > 0
+    for row, place in enumerate(places):
+        old = place.old
         yield MetricEvidence(
+            layout=layout,
             counts=old.counts + counts[row],
-            likelihood=likelihood,
-            start=start,
-            restart=restart,
-            safe=against,
-            pairs=shifted,
-            mantel_haenszel=ratio,
-            dispersion=dispersion,
+            singles=singles[row].copy(),
             moments=moments[row].copy(),
             log_boost=(harm.log_boost[row], safe.log_boost[row]),
             log_e=harm.log_e[row],
             peak=max(old.peak, harm.log_e[row]),
             log_safe=safe.log_e[row],
             safe_peak=max(old.safe_peak, safe.log_e[row]),
-            last_data=table.end if table is not None and both else old.last_data,
+            last_data=place.interval.end if data[row] else old.last_data,
         )
 
 
@@ -126,9 +122,19 @@ class _Sums(NamedTuple):
     dispersion: Floats
 
     @classmethod
-    def of(cls, places: Sequence[Place]) -> _Sums:
+    def of(cls, layout: Layout, places: Sequence[Place]) -> _Sums:
         """Return what the metrics have summed up so far."""
-        return cls(*(np.array([getattr(p.old, f) for p in places], dtype=np.float64) for f in cls._fields))
+        singles = np.array([place.old.singles for place in places]).astype(np.float64)
+        where = parts(layout)
+        each = {
+            name: singles[:, part.columns].reshape(len(places), *part.shape) for name, part in where.items()
+        }
+        return cls(**each)
+
+    def rounded(self) -> Singles:
+        """Return the sums as they are kept, (metrics, singles)."""
+        flat = [each.reshape(len(each), math.prod(each.shape[1:])) for each in self]
+        return np.concatenate(flat, axis=1).astype(np.float32)
 
 
 def _advance_sums(layout: Layout, places: Sequence[Place], kept: _Sums, increments: Floats) -> _Sums:

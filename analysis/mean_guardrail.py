@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.evidence import parts
 from analysis.means import MeanSums, advance_means, log_e_harm, log_e_safe
 from analysis.tables import MeanTable
 
@@ -36,11 +37,13 @@ def advance_mean_metrics(question: MeanQuestion, places: Sequence[Place]) -> Ite
     sums = advance_means(mean_sums(kept), *rows.T)
     moments = np.concatenate([kept[:, :2] + rows[:, [1, 3]], _flat(sums)], axis=1)
     harm, safe = _log_e(question, places, sums, phi.astype(np.float64))
+    singles = np.array([place.old.singles for place in places])
+    singles[:, parts(places[0].old.layout)["dispersion"].columns] = phi[:, None]
     for row, (place, table) in enumerate(zip(places, tables, strict=True)):
         old, counts = place.old, rows[row, [0, 2]].astype(np.int64)
         yield old._replace(
             counts=old.counts + np.stack([counts, np.zeros_like(counts)], axis=1),
-            dispersion=phi[row : row + 1].copy(),
+            singles=singles[row].copy(),
             moments=moments[row].copy(),
             log_e=harm[row],
             peak=max(old.peak, harm[row]),
