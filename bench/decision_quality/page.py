@@ -119,5 +119,6 @@ def _goals(rows: Sequence[Row]) -> str:
 
 def _goal(row: Row) -> str:
     goal = _number(row, row.goal or 0.0)
-    met = "yes" if row.met else "**no**"
+    within = row.met and row.value is not None and row.value > (row.goal or 0.0)
+    met = "within two errors" if within else "yes" if row.met else "**no**"
     return f"| {row.case} | {row.engine} | {row.figure} | {_value(row)} | {goal} | {met} |"

@@ -46,7 +46,10 @@ _QUANTILES = (0.5, 0.95, 0.99)
 
 
 class Stops(NamedTuple):
-    """By rule: the look at which each run was stopped, and the dispersion found for it."""
+    """By rule: the look at which each run was stopped, and the dispersion found for it.
+
+    Slow rules have seen the first runs only.
+    """
 
     looks: dict[str, Floats]
     dispersions: dict[str, Floats]
@@ -59,21 +62,31 @@ def stops(case: Case, runs: int, seed: Sequence[int], few: int) -> Stops:
     """
     if not isinstance(case.traffic, Behaviour):
         return _latency(case, traffic.latency(case, case.traffic, runs, seed).tables, seed[0], few)
-    tables, dispersions = traffic.errors(case, case.traffic, runs, seed)
+    drawn = traffic.errors(case, case.traffic, runs, seed)
     if case.margin is not None:
-        return Stops({PENSTOCK: _promoted(case, judge(design(case), tables, case.share))}, {})
-    flat = tables.reshape(*tables.shape[:2], 4)
-    looks = {name: first(rule.looks(flat, _RATES).harmful) for name, rule in _RULES.items()}
-    if few:
-        looks[KAYENTA] = first(engines["mannWhitney"].looks(flat[:, :few], _RATES).harmful)
+        return Stops({PENSTOCK: _promoted(case, judge(design(case), drawn.tables, case.share))}, {})
+    tables = drawn.tables.reshape(case.looks, runs, 4)
+    others = _others(tables, few)
     if case.measure == "detection":
-        oracle = OracleSprt(case.traffic.effect).looks(flat[case.onset :], _RATES)
-        looks[ORACLE] = case.onset + first(oracle.harmful)
+        others[ORACLE] = _oracle(tables, case.onset, case.traffic.effect)
     if not case.calibrated:
-        return Stops({PENSTOCK: judge(design(case), tables, case.share).harmful, **looks}, {})
-    own = {ASSUMED: np.ones(runs), **_sizes(dispersions, runs)}
-    found = _judge_all(case, tables, own)
-    return Stops({**found, **looks}, {name: phi for name, phi in own.items() if name != ASSUMED})
+        return Stops({PENSTOCK: judge(design(case), drawn.tables, case.share).harmful, **others}, {})
+    own = {ASSUMED: np.ones(runs), **_sizes(drawn.dispersions, runs)}
+    found = _judge_all(case, drawn.tables, own)
+    return Stops({**found, **others}, {name: phi for name, phi in own.items() if name != ASSUMED})
+
+
+def _others(tables: Ints, few: int) -> dict[str, Floats]:
+    """Return when the other rules for errors stop."""
+    looks = {name: first(rule.looks(tables, _RATES).harmful) for name, rule in _RULES.items()}
+    if few:
+        looks[KAYENTA] = first(engines["mannWhitney"].looks(tables[:, :few], _RATES).harmful)
+    return looks
+
+
+def _oracle(tables: Ints, onset: int, effect: float) -> Floats:
+    """Return when the oracle stops, which begins to look when harm begins."""
+    return onset + first(OracleSprt(effect).looks(tables[onset:], _RATES).harmful)
 
 
 def first(fired: Flags) -> Floats:

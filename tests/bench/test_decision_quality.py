@@ -179,6 +179,18 @@ def test_a_goal_is_met_when_two_errors_explain_the_rest(value: float, error: flo
     assert (row.goal, row.met) == (0.05, met)
 
 
+def test_the_page_tells_what_is_met_only_within_two_errors() -> None:
+    name = case(LATENCY, "A/A").name
+    values = (0.01, 0.051, 0.09)
+    page = render(
+        [judged(Row(name, PENSTOCK, "false rollbacks", value, 0.002)) for value in values], TINY, seed=1
+    )
+    lines = [line for line in page.split("## Goals")[1].splitlines() if line.startswith(f"| {name}")]
+    assert [line.split(" | ")[-1] for line in lines] == ["yes |", "within two errors |", "**no** |"]
+    assert "Of 3 goals 2 are met" in page
+    assert "What was missed" in page
+
+
 def test_other_rules_have_no_goals() -> None:
     row = judged(Row(case(LATENCY, "A/A").name, KAYENTA, "false rollbacks", 0.9, 0.01))
     assert row.goal is row.met is None
