@@ -275,15 +275,14 @@ def _count(
     reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]
 ) -> Sequence[Count | MeanCount]:
     """Return one version's counts in every interval of the reading."""
+    native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
+    if native and reading.spec.kind != "histogram":
+        refused = Count(Arm(0, (0,)), f"a {reading.spec.kind} is not read from {native}")
+        return [refused] * reading.growth.values.shape[1]
     if reading.spec.kind == "mean":
         sums = [row for row in rows if not reading.counters[row].whole]
         return mean(reading.growth, reading.counters, [row for row in rows if row not in {*sums}], sums)
-    native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
     if reading.spec.kind != "histogram":
-        if native:
-            return [
-                Count(Arm(0, (0,)), f"requests are not counted by {native}")
-            ] * reading.growth.values.shape[1]
         return proportion(reading.growth, rows, [row for row in rows if reading.events[row]])
     buckets: dict[float, list[int]] = defaultdict(list)
     for row in rows:
@@ -310,8 +309,10 @@ def _astray(reading: IndexedReading, target: Target) -> Mapping[int, str]:
 
 
 def _requests(reading: IndexedReading, rows: Sequence[int]) -> NDArray[np.int64]:
-    """Return how many requests some series counted in every interval."""
-    if reading.spec.kind == "histogram":
-        rows = [row for row in rows if reading.edges[row] == math.inf]
-    counted: NDArray[np.int64] = reading.growth.values[list(rows)].sum(axis=0)
-    return counted
+    """Return how many requests some series counted in every interval; sums and buckets count none."""
+    every = reading.spec.kind != "histogram"
+    counts = [
+        row for row in rows if reading.counters[row].whole and (every or reading.edges[row] == math.inf)
+    ]
+    requests: NDArray[np.int64] = reading.growth.values[counts].sum(axis=0)
+    return requests

@@ -13,6 +13,7 @@ from itertools import product
 import pytest
 
 from analysis.tables import Arm, Table
+from controller.native import classic_series
 from controller.observe import ArmKey, Target, index_readings, intervals_for
 from controller.ports import Reading, Series
 from policies import catalog
@@ -211,3 +212,89 @@ def test_a_value_that_is_no_count_makes_the_interval_inconsistent(value):
 def test_an_inconsistent_series_concerns_its_own_rollout_only():
     foreign = series("v2", {100: 0, 110: math.nan}, destination_service_name="retriever")
     assert observe({ERRORS: [*BASE, foreign]}) == observe({ERRORS: BASE})
+
+
+VARIANTS = replace(TARGET, versions=frozenset({"v1", "v2"}))
+
+
+@pytest.mark.parametrize(("version", "count"), [("", 15), ("unknown", 15), ("v3", 15)])
+def test_requests_that_are_no_variants_make_the_interval_inconsistent(version, count):
+    (interval,) = observe({ERRORS: [*BASE, series(version, {100: 0, 110: count})], SHARE: BASE}, VARIANTS)
+    assert interval.tables == {"errors": None}
+    (words,) = interval.inconsistent
+    assert words.startswith("errors: 13 % of the requests ")
+    assert "destination_version" in words
+    assert interval.requests == (95, 5), "the split was read from series that are complete"
+
+
+def test_a_few_requests_that_are_no_variants_are_left_out():
+    stray = series("", {100: 0, 110: 1})
+    assert errors_table(*BASE, stray, target=VARIANTS) == Table(110, Arm(95, (0,)), Arm(5, (0,)))
+
+
+def test_requests_without_a_version_are_told_even_if_there_are_no_others():
+    lost = series("", {100: 0, 110: 60})
+    (interval,) = observe({ERRORS: [lost]}, VARIANTS)
+    assert interval.inconsistent == (
+        "errors: 100 % of the requests carry no version (label destination_version)",
+    )
+
+
+def test_of_a_histogram_requests_are_those_of_the_infinite_bucket():
+    target = replace(VARIANTS, metrics={"slow": LATENCY}, edges={"slow": (100.0,)})
+
+    def buckets(version: str, fast: int, total: int) -> list[Series]:
+        return [series(version, {100: 0, 110: n}, le=le) for le, n in (("100", fast), ("+Inf", total))]
+
+    known = [*buckets("v1", 900, 990), *buckets("v2", 90, 100)]
+    (interval,) = observe({LATENCY: [*known, *buckets("", 11, 11)]}, target)
+    assert interval.inconsistent == ()
+    (interval,) = observe({LATENCY: [*known, *buckets("", 12, 12)]}, target)
+    assert interval.inconsistent[0].startswith("slow: 1.09 % of the requests carry no version")
+
+
+def native(version: str, *buckets: list, rule: int = 0) -> list[Series]:
+    """A native histogram, empty at 100; at 110 it had these buckets (left, right, count)."""
+    rows = [[rule, str(left), str(right), str(count)] for left, right, count in buckets]
+    total = str(sum(count for *_, count in buckets))
+    samples = [[100, {"count": "0", "sum": "0"}], [110, {"count": total, "sum": "0", "buckets": rows}]]
+    return classic_series(series(version, {}).labels, samples)
+
+
+def slow(edge: float, *items: Series):
+    """The interval of a latency that is judged at one edge."""
+    target = replace(TARGET, metrics={"slow": LATENCY}, edges={"slow": (edge,)})
+    (interval,) = observe({LATENCY: list(items)}, target)
+    return interval
+
+
+def test_a_native_histogram_is_counted_above_a_power_of_two():
+    items = native("v1", [0.25, 0.5, 90], [2, 4, 10]) + native("v2", [1, 2, 3], [64, 128, 4])
+    assert slow(2.0, *items).tables["slow"] == Table(110, Arm(100, (10,)), Arm(7, (4,)))
+
+
+def test_an_edge_that_a_native_histogram_lacks_is_told_with_the_reason():
+    items = native("v1", [0.5, 1, 9]) + native("v2", [0.5, 1, 9])
+    assert (
+        slow(0.3, *items)
+        .inconsistent[0]
+        .startswith("slow: control: no bucket le=0.3 (a native histogram, whose edges are the powers of two ")
+    )
+
+
+def test_only_the_edges_that_are_judged_have_to_be_exact():
+    coarse = native("v1", [1, 4, 9]) + native("v2", [1, 4, 5])
+    assert slow(4.0, *coarse).tables["slow"] == Table(110, Arm(9, (0,)), Arm(5, (0,)))
+    assert "a native histogram" in slow(2.0, *coarse).inconsistent[0]
+
+
+def test_a_native_histogram_with_negative_values_is_told_in_words():
+    items = native("v1", [-2, -1, 9], rule=1) + native("v2", [1, 2, 5])
+    assert "control: a counter is" in slow(2.0, *items).inconsistent[0]
+    assert "(a native histogram with values below 0)" in slow(2.0, *items).inconsistent[0]
+
+
+def test_a_native_histogram_does_not_count_requests():
+    (interval,) = observe({ERRORS: native("v1", [1, 2, 9]) + native("v2", [1, 2, 5])})
+    assert interval.tables == {"errors": None}
+    assert "a proportion is not read from a native histogram" in interval.inconsistent[0]

@@ -1,0 +1,58 @@
+"""Requests that are no variant's make an interval unfit for a comparison: when, and in which words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from controller.astray import astray
+from controller.evidence import _versions
+from controller.scene import Arm
+
+
+def told(**requests: int) -> str:
+    """The words for one interval; `none` and `unknown` are requests without a version."""
+    named = {name.replace("none", ""): np.array([count]) for name, count in requests.items()}
+    return astray(named, {"v1", "v2"}, "ver").get(0, "")
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ({"v1": 80, "v2": 8, "none": 12}, "12 % of the requests carry no version (label ver)"),
+        ({"v1": 980, "unknown": 20}, "2 % of the requests carry no version (label ver)"),
+        ({"none": 7}, "100 % of the requests carry no version (label ver)"),
+        (
+            {"v1": 900, "v2": 85, "v3": 15},
+            "1.5 % of the requests are of versions that belong to no variant (ver: v3)",
+        ),
+        (
+            {"v1": 96, "none": 1, "v6": 1, "v5": 1, "v4": 1, "v3": 1, "v9": 0},
+            (
+                "0.99 % of the requests carry no version (label ver); 3.96 % of the requests are of versions "
+                "that belong to no variant (ver: v3, v4, v5, ...)"
+            ),
+        ),
+    ],
+)
+def test_too_many_requests_of_nobody_are_told_in_per_cent_with_the_label(requests, words):
+    assert told(**requests) == words
+
+
+@pytest.mark.parametrize(
+    "requests", [{"v1": 99, "none": 1}, {"v1": 10, "v2": 1}, {"v1": 0, "none": 0}, {"v1": 198, "v3": 2}]
+)
+def test_one_per_cent_and_less_is_nothing_to_tell(requests):
+    assert told(**requests) == ""
+
+
+def test_each_interval_is_told_by_itself():
+    requests = {"v1": np.array([100, 100, 0]), "": np.array([0, 100, 0])}
+    assert list(astray(requests, {"v1"}, "ver")) == [1]
+
+
+def test_versions_are_told_apart_by_label_only_if_they_share_a_service():
+    one, two = Arm("ml", "ranker", "v1"), Arm("ml", "ranker", "v2")
+    assert _versions([one, two]) == {"v1", "v2"}
+    assert _versions([one, Arm("ml", "ranker-next", "v2")]) == frozenset()
+    assert _versions([Arm("ml", "old", None), Arm("ml", "new", None)]) == frozenset()
