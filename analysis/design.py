@@ -119,6 +119,8 @@ class Interval:
     inconsistent: tuple[str, ...] = ()
     dispersion: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Per metric the dispersion of each lane, known before the interval began; else the design's."""
+    resets: Mapping[str, int] = field(default_factory=dict)
+    """Per metric how many processes began to count from 0 again; to be told, not judged."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,4 +1,4 @@
-"""How much of a run was measured: per metric, intervals without a table, and the longest gap. Pure.
+"""How much of a run was measured: per metric, intervals without a table, the longest gap, resets. Pure.
 
 An interval is lost when Prometheus lacks a sample at one of its ends (a scrape that failed) or its counters
 cannot be right. Evidence does not mind: what is not there is not judged. A person should know, though, since
@@ -34,8 +34,10 @@ class Coverage:
     """The last `RECENT` intervals, oldest first: `-` for a lost one, `+` for one with a table."""
     sparse: bool = False
     """Whether there ever were too many lost ones among them."""
+    resets: int = 0
+    """How often a process began to count from 0 again."""
 
-    def after(self, *, lost: bool) -> Coverage:
+    def after(self, *, lost: bool, resets: int = 0) -> Coverage:
         """Return the coverage with one more interval."""
         gap = self.gap + 1 if lost else 0
         recent = (self.recent + "+-"[lost])[-RECENT:]
@@ -46,11 +48,17 @@ class Coverage:
             gap=gap,
             recent=recent,
             sparse=self.sparse or recent.count("-") > TOLERATED * RECENT,
+            resets=self.resets + resets,
         )
 
     def as_dict(self) -> dict[str, int]:
         """Return what is shown of it."""
-        return {"intervals": self.intervals, "lost": self.lost, "longest_gap": self.longest}
+        return {
+            "intervals": self.intervals,
+            "lost": self.lost,
+            "longest_gap": self.longest,
+            "resets": self.resets,
+        }
 
     def stored(self) -> dict[str, Any]:
         """Return it as it is kept, for `Coverage(**kept)`."""
@@ -65,7 +73,8 @@ def covered(
     for name in metrics:
         coverage = known.get(name, Coverage())
         for interval in intervals:
-            coverage = coverage.after(lost=interval.tables.get(name) is None)
+            lost, resets = interval.tables.get(name) is None, interval.resets.get(name, 0)
+            coverage = coverage.after(lost=lost, resets=resets)
         result[name] = coverage
     return result
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from analysis.counters import Count, Counter, Increases, histogram, increases, mean, proportion
 from analysis.judge import Interval
 from analysis.tables import Arm, MeanArm, MeanTable, Table
@@ -26,7 +28,6 @@ from istio.names import full_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from analysis.counters import MeanCount
@@ -167,6 +168,8 @@ class _Observed:
 
     table: Table | MeanTable | None = None
     inconsistent: str = ""
+    resets: int = 0
+    """Processes that began to count from 0 again."""
 
 
 def intervals_for(
@@ -190,6 +193,7 @@ def intervals_for(
                 for name, per_interval in {**observed, "request share": requests}.items()
                 if per_interval[at].inconsistent
             ),
+            resets={name: each[at].resets for name, each in observed.items() if each[at].resets},
         )
         for at, instant in enumerate(ends)
     ]
@@ -243,7 +247,7 @@ def _observe(
     control, candidate = reading.rows(target.control), reading.rows(target.candidate)
     heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
     arms = _count(reading, control, edges), _count(reading, candidate, edges)
-    lost = _astray(reading, target)
+    lost, resets = _astray(reading, target), _resets(reading, [*control, *candidate])
     result = []
     for instant in ends:
         column = reading.columns.get(instant - ends.step)
@@ -254,8 +258,17 @@ def _observe(
         elif instant not in heard:
             result.append(_Observed())
         else:
-            result.append(_compared(instant, arms[0][column], arms[1][column]))
+            compared = _compared(instant, arms[0][column], arms[1][column])
+            result.append(replace(compared, resets=resets[column]) if column in resets else compared)
     return result
+
+
+def _resets(reading: IndexedReading, rows: Sequence[int]) -> dict[int, int]:
+    """Return, by interval, how many processes began to count from 0 again, where any did."""
+    processes: dict[int, set[str]] = defaultdict(set)
+    for place, column in np.argwhere(reading.growth.fell[rows]).tolist():
+        processes[column].add(reading.counters[rows[place]].instance)
+    return {column: len(instances) for column, instances in processes.items()}
 
 
 def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount) -> _Observed:

@@ -61,12 +61,20 @@ class CoverageView:
     lost: int
     longest_gap: int
     """In intervals."""
+    resets: int = 0
+    """How often a process began to count from 0 again."""
 
     @property
     def words(self) -> str:
-        """What is missing, in words; empty when nothing is."""
-        gap = f"; the longest gap is {self.longest_gap}" if self.longest_gap > 1 else ""
-        return f"{self.lost} of {self.intervals} intervals could not be measured{gap}" if self.lost else ""
+        """What a person should know of it, in words; empty when all is well."""
+        words = []
+        if self.lost:
+            words.append(f"{self.lost} of {self.intervals} intervals could not be measured")
+        if self.longest_gap > 1:
+            words.append(f"the longest gap is {self.longest_gap}")
+        if self.resets:
+            words.append(f"counters began again from 0 {self.resets} times")
+        return "; ".join(words).replace(" 1 times", " once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def test_intervals_lost_ones_and_the_longest_gap_are_counted(pattern):
         "intervals": len(pattern),
         "lost": pattern.count("-"),
         "longest_gap": max(map(len, pattern.split("+"))),
+        "resets": 0,
     }
 
 
@@ -80,6 +81,12 @@ def test_an_interval_without_a_table_is_lost_for_that_metric_only():
     assert covered(found, ["a"], intervals)["a"].intervals == 6
 
 
+def test_resets_are_counted_for_their_metric():
+    intervals = [Interval(10, 0.5, {}, resets={"a": 2}), Interval(20, 0.5, {}, resets={"a": 1})]
+    found = covered({}, ["a", "b"], intervals)
+    assert {name: each.resets for name, each in found.items()} == {"a": 3, "b": 0}
+
+
 def test_it_is_stored_and_restored():
     coverage = after("++--+-" * 9)
     assert Coverage(**coverage.stored()) == coverage
@@ -88,6 +95,8 @@ def test_it_is_stored_and_restored():
 def test_words_are_only_about_what_is_missing():
     assert CoverageView(9, 0, 0).words == ""
     assert CoverageView(9, 1, 1).words == "1 of 9 intervals could not be measured"
+    assert CoverageView(9, 0, 0, 2).words == "counters began again from 0 2 times"
+    assert CoverageView(9, 1, 1, 1).words.endswith("could not be measured; counters began again from 0 once")
     assert CoverageView(9, 3, 2).words == "3 of 9 intervals could not be measured; the longest gap is 2"
 
 

@@ -172,6 +172,16 @@ def test_a_reset_counts_from_zero():
     assert errors_table(BASE[0], series("v2", {100: 1000, 110: 7})).candidate == Arm(7, (0,))
 
 
+def test_processes_that_count_from_zero_again_are_counted_once_each():
+    fell = [
+        series("v2", {100: 50, 110: 7}, instance=instance, response_code=code)
+        for instance, code in (("a", "200"), ("a", "500"), ("b", "200"))
+    ]
+    (interval,) = observe({ERRORS: [*BASE, *fell]})
+    assert interval.resets == {"errors": 2}
+    assert observe({ERRORS: BASE})[0].resets == {}
+
+
 @pytest.mark.parametrize(
     "items",
     [
