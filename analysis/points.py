@@ -59,5 +59,5 @@ def _constant(sums: Floats, margin: float, asked: Sequence[Asked], dispersion: F
     spread = variance(sums, margin, dispersion)
     unit = np.array([float(precision(1.0, each.alpha)) for each in asked])
     longest = np.maximum([each.planned_looks / BURN_IN for each in asked], 1.0)
-    distance = np.maximum(margin * sums[:, 1], 1e-300)
+    distance = margin * np.where(sums[:, 1] > 0, sums[:, 1], 1.0)
     return np.asarray(unit * spread * np.clip(spread / (unit * distance**2), 1.0, longest))

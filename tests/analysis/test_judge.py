@@ -11,13 +11,44 @@ from analysis.eprocess import log_sum_exp, safe_log_prior, safe_odds_ratios
 from analysis.hypergeometric import log_likelihood_ratios
 from analysis.judge import Design, Evidence, Interval, MetricDesign, advance, fresh, verdict
 from analysis.stakes import START
-from analysis.tables import Arm, Table
+from analysis.tables import Arm, MeanArm, MeanTable, Table
 
 EDGES = (25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
 ABOVE = np.array([0.9, 0.6, 0.3, 0.08, 0.02, 0.005])
 ERRORS = MetricDesign("errors", "proportion", margin=0.5)
 LATENCY = MetricDesign("latency", "histogram", EDGES, margin=1.0, unit="milliseconds")
 DESIGN = Design((ERRORS, LATENCY), 0.01, 0.05, planned_looks=60, min_samples=100)
+
+
+MORE = Design(
+    (
+        MetricDesign("score", "mean", margin=0.05, unit="ratio", higher_is_better=True),
+        MetricDesign("errors", "proportion", margin_points=0.01),
+        MetricDesign("good", "proportion", margin=0.5, higher_is_better=True),
+    ),
+    0.01,
+    0.05,
+    planned_looks=60,
+    min_samples=100,
+)
+
+
+def more_intervals(count, *, seed=1, first=1):
+    """A mean, errors and their absence, for a candidate of any quality; some intervals miss an arm."""
+    rng = np.random.default_rng(seed)
+    score, rate, found = rng.uniform(0.5, 1.0), rng.uniform(0.0, 0.1), []
+    for end in range(10 * first, 10 * (first + count), 10):
+        sizes, rates = (1800, int(rng.choice([0, 200, 400]))), (0.03, rate)
+        bad = [int(rng.binomial(n, share)) for n, share in zip(sizes, rates, strict=True)]
+        sums = [float(rng.normal(mu, 0.2, n).sum()) for n, mu in zip(sizes, (0.8, score), strict=True)]
+        tables = {
+            "score": MeanTable(end, *map(MeanArm, sizes, sums)),
+            "errors": Table(end, *(Arm(n, (k,)) for n, k in zip(sizes, bad, strict=True))),
+            "good": Table(end, *(Arm(n, (n - k,)) for n, k in zip(sizes, bad, strict=True))),
+        }
+        phi = float(rng.choice([1.0, 2.5]))
+        found.append(Interval(end, 0.1, tables, sizes, dispersion={"score": (phi,), "errors": (phi,)}))
+    return found
 
 
 def intervals(count, *, errors=0.01, above=ABOVE, seed=1, sizes=(1800, 200), first=1):
@@ -262,7 +293,7 @@ def same(a, b):
     return json.dumps(a.to_dict()) == json.dumps(b.to_dict())
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 6), st.integers(0, 10**6))
 def test_a_restored_run_goes_on_bit_for_bit(cut, seed):
     found = intervals(6, errors=0.02, seed=seed)
@@ -273,7 +304,29 @@ def test_a_restored_run_goes_on_bit_for_bit(cut, seed):
     assert verdict(DESIGN, resumed) == verdict(DESIGN, whole)
 
 
-@settings(max_examples=10)
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 14), st.integers(0, 10**6))
+def test_a_restored_run_of_means_and_points_goes_on_bit_for_bit(cut, seed):
+    found = more_intervals(14, seed=seed)
+    whole = judged(found, MORE)
+    stored = json.loads(json.dumps(judged(found[:cut], MORE).to_dict(), allow_nan=False))
+    [resumed] = advance([(MORE, Evidence.from_dict(MORE, stored), found[cut:])])
+    assert same(resumed, whole)
+    assert verdict(MORE, resumed) == verdict(MORE, whole)
+    assert json.dumps(verdict(MORE, whole).as_dict(), allow_nan=False)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 10**6)), min_size=2, max_size=6))
+def test_runs_of_means_and_points_together_have_the_evidence_they_have_alone(shapes):
+    other = replace(MORE, planned_looks=7, false_promote=0.01)
+    runs = [(MORE if seed % 2 else other, more_intervals(count, seed=seed)) for count, seed in shapes]
+    together = advance([(design, fresh(design), found) for design, found in runs])
+    for (design, found), evidence in zip(runs, together, strict=True):
+        assert same(evidence, judged(found, design))
+
+
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10**6)), min_size=2, max_size=6))
 def test_runs_together_have_the_evidence_they_have_alone(shapes):
     other = Design((replace(LATENCY, margin=None, dispersion=2.0), ERRORS), 0.05, 0.05, 7, 10)

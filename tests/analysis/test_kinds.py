@@ -18,6 +18,11 @@ WATCHED = MetricDesign("watched", "proportion", tolerance=0.1)
 BLUNT = MetricDesign("blunt", "histogram", (5.0, 90000.0), margin=0.3, unit="milliseconds")
 ONE_EDGE = MetricDesign("edge", "histogram", (100.0,), margin=0.3, unit="milliseconds")
 
+POINTS = MetricDesign("points", "proportion", margin_points=0.02)
+GOOD = MetricDesign("good", "proportion", margin=0.5, higher_is_better=True)
+SCORE = MetricDesign("score", "mean", margin=0.3, unit="ratio", higher_is_better=True)
+DELAY = MetricDesign("delay", "mean", unit="seconds")
+
 RUNS = 8
 
 
@@ -49,6 +54,12 @@ def design(*metrics, min_samples=100, false_rollback=0.05):
     ((ERRORS, BLUNT), Behaviour(), "Undecided"),
     ((ONE_EDGE,), Behaviour(), "Undecided"),
     ((ERRORS,), Behaviour(rps=3.0), "Undecided"),
+    ((POINTS,), Behaviour(), "Safe"),
+    ((GOOD,), Behaviour(), "Safe"),
+    ((GOOD, POINTS), Behaviour(effect=4.0), "Harmful"),
+    ((SCORE,), Behaviour(), "Safe"),
+    ((SCORE, ERRORS), Behaviour(effect=1.5, harm="shift"), "Harmful"),
+    ((DELAY,), Behaviour(), "Undecided"),
 ])  # fmt: skip
 def test_kinds_are_those_of_the_verdicts(metrics, behaviour, kind):
     seen = agreeing(design(*metrics), behaviour)
