@@ -63,7 +63,7 @@ def learn(baselines: Baselines, asker: Asker, now: float) -> None:
 
 
 def _use(policy: RolloutPolicy, dossier: Dossier, question: Question, past: Past) -> None:
-    calibration = calibration_of(question, past, weights_of(policy))
+    calibration = calibration_of(question.design.metrics, past, weights_of(policy))
     noisy = too_noisy(policy, dossier.design, calibration, past)
     dossier.learn(calibration, choose_edges(policy, dossier.design, calibration, past))
     dossier.warnings += [("TooNoisy", words) for words in noisy]

@@ -64,16 +64,16 @@ def question_of(
     )
 
 
-def calibration_of(question: Question, past: Past, weights: Sequence[int]) -> Calibration:
+def calibration_of(own: Sequence[MetricDesign], past: Past, weights: Sequence[int]) -> Calibration:
     """Return the calibration that a past gives; metrics of which it tells too little go by the assumption."""
     metrics = {}
-    for metric in question.design.metrics:
+    for metric in own:
         totals, events = _known(past.metrics[metric.name])
-        found = measure(totals, events, weights, question.step)
+        found = measure(totals, events, weights, past.step)
         metrics[metric.name] = _metric(metric, found)
     longest = max(int((_known(each)[0].sum(axis=1) > 0).sum()) for each in past.metrics.values())
-    why = f"only {numbers.length(longest * question.step)} of the control's past are known"
-    return Calibration(question.step, tuple(weights), metrics, why if longest else "the control has no past")
+    why = f"only {numbers.length(longest * past.step)} of the control's past are known"
+    return Calibration(past.step, tuple(weights), metrics, why if longest else "the control has no past")
 
 
 def uncalibrated(question: Question, weights: Sequence[int], why: str) -> Calibration:

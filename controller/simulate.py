@@ -1,5 +1,7 @@
 """Rollouts of one policy on made-up traffic, decided by the code that decides on real traffic.
 
+A policy that wants dispersion measured measures it in each run on hours before it (`simulated_past`).
+
 Traffic comes from `analysis.simulate` (or, for `penstock replay`, from what really happened to the control);
 `analysis.judge` takes it in, `controller.machine` decides, and every write is in force at once. As in the
 loop, a look comes a second after an interval has ended, and an interval counts when it lies wholly after the
@@ -24,8 +26,11 @@ from controller.decision import Action, Judgement, World
 from controller.distribution import distribution
 from controller.dossier import judgement_of
 from controller.engines import SEQUENTIAL, EngineRun
+from controller.intake import screened
 from controller.machine import decide
 from controller.ports import Applied
+from controller.prior import measured_metrics
+from controller.simulated_past import Calibrated, runs_at_once
 from controller.status import Status
 from policies.explain import explain
 
@@ -162,9 +167,34 @@ def simulate(
     `looked` is called after every look. Raises ValueError when the design cannot be simulated.
     """
     # each effect has a seed of its own, so that its result does not depend on which others are asked for
-    streams = Streams(design, behaviour, runs, (seed, round(behaviour.effect * 1e6)))
+    own = (seed, round(behaviour.effect * 1e6))
+    if measured_metrics(policy, design):
+        endings = _calibrated(policy, design, behaviour, runs=runs, seed=own, looked=looked)
+        return Result(behaviour.effect, endings)
+    streams = Streams(design, behaviour, runs, own)
     endings = follow(policy, [design] * runs, streams, most=looks(policy), looked=looked)
     return Result(behaviour.effect, endings)
+
+
+def _calibrated(
+    policy: RolloutPolicy,
+    design: Design,
+    behaviour: Behaviour,
+    *,
+    runs: int,
+    seed: tuple[int, int],
+    looked: Callable[[], None],
+) -> tuple[Ending, ...]:
+    """Return how runs end that measure the dispersion on a past of their own; some at a time, for space."""
+    endings: list[Ending] = []
+    size = runs_at_once(policy, design, behaviour)
+    for first in range(0, runs, size):
+        streams = Streams(design, behaviour, min(size, runs - first), (*seed, first))
+        traffic = Calibrated(policy, design, streams)
+        last = first + size >= runs
+        tell = looked if last else lambda: None
+        endings += follow(policy, traffic.designs, traffic, most=looks(policy), looked=tell)
+    return tuple(endings)
 
 
 def follow(
@@ -196,7 +226,7 @@ def follow(
 def _look(rollouts: Sequence[_Rollout], intervals: Sequence[Interval], began: int) -> None:
     """Let every open run take in its interval, if it is owed it, and decide."""
     owed = [pair for pair in zip(rollouts, intervals, strict=True) if pair[0].is_owed(began)]
-    states = advance([(rollout.design, rollout.evidence, [interval]) for rollout, interval in owed])
+    states = advance([(each.design, each.evidence, [each.screened(interval)]) for each, interval in owed])
     for (rollout, interval), evidence in zip(owed, states, strict=True):
         rollout.take(evidence, interval)
     still: dict[Design, list[_Rollout]] = defaultdict(list)
@@ -245,6 +275,11 @@ class _Rollout:
         self.evidence = evidence
         if self._engine:
             self._engine.take(self.design, [interval])
+
+    def screened(self, interval: Interval) -> Interval:
+        """Return an interval without what the policy leaves out after a change of weights."""
+        run = self._status.run
+        return interval if run is None else screened(self._policy, run, interval)
 
     def look(self, kind: Kind, now: float) -> None:
         """Decide and carry it out, and again until there is nothing more to do now.

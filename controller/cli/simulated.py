@@ -12,6 +12,7 @@ from analysis.simulate import clustering
 from controller import numbers
 from controller.cli.outcomes import HEADER, row, share_words
 from controller.cli.render import table
+from controller.prior import HISTORY_SECONDS, measured_metrics
 from controller.simulate import looks
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ def assumptions(found: Simulation) -> list[str]:
     if "mean" in kinds:
         like = f"log-normal ones with median {behaviour.median:g} (seconds) and sigma {behaviour.sigma:g}"
         sentences.append(f"Values of means: gamma-distributed, with mean and variance of {like}.")
+    auto = measured_metrics(found.policy, found.design)
+    if auto:
+        past, names = numbers.length(HISTORY_SECONDS), ", ".join(metric.name for metric in auto)
+        sentences.append(f"Dispersion of {names}: measured in each run on {past} of the control before it.")
     sentences += [
         f"Scenario {behaviour.scenario}: {_scenario(behaviour)}.",
         f"Effects: {_effect(behaviour)}.",
@@ -192,7 +197,12 @@ def _beyond(found: Simulation, result: Result) -> str:
 
 def _remedy(found: Simulation) -> str:
     """Return the dispersion that such traffic asks for, per metric whose present one is smaller."""
-    needed = _needed(found)
+    auto = measured_metrics(found.policy, found.design)
+    needed = [each for each in _needed(found) if each[0] not in auto]
+    if auto and not needed:
+        return (
+            "What the control's past shows is too little here: set `dispersion` to a number, and try again."
+        )
     if not needed:
         return "Raise `dispersion` and try again."
     values = ", ".join(f'{metric.name}: "{value}"' for metric, value in needed)

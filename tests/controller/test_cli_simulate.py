@@ -15,8 +15,8 @@ from policies.parse import policy_from_object
 from tests.support.policies import changed, policy, template, text
 
 STEPS = [{"weight": 10, "hold": "30s"}, {"weight": 50, "hold": "30s", "pause": True}]
-ERRORS = {"template": "istio-error-rate", "margin": "50%"}
-LATENCY = {"template": "istio-latency", "margin": "100%"}
+ERRORS = {"template": "istio-error-rate", "margin": "50%", "dispersion": "1"}
+LATENCY = {"template": "istio-latency", "margin": "100%", "dispersion": "1"}
 
 
 @pytest.fixture
@@ -83,6 +83,16 @@ def test_false_rollbacks_beyond_what_the_policy_asks_for_are_told_with_a_remedy_
         "--scenario", "bursts", "--effects", "1", "--runs", "60", metrics=[{**ERRORS, "dispersion": "6"}]
     )
     assert "WARNING" not in cured.stdout
+
+
+def test_a_measured_dispersion_is_said_and_helps_without_anybody_s_guess(run):
+    metrics = [{**ERRORS, "dispersion": "auto"}]
+    result = run("--scenario", "bursts", "--effects", "1", "--runs", "60", metrics=metrics)
+    assert (
+        "Dispersion of istio-error-rate: measured in each run on 6h of the control before it."
+        in result.stdout
+    )
+    assert "WARNING" not in result.stdout
 
 
 @pytest.mark.parametrize(("harm", "scenario", "effect", "promoted", "told"), [

@@ -32,9 +32,9 @@ def drawn(placebos, share, looks=10):
     return np.array(requests), np.array(events)
 
 
-def plan(**decision):
+def plan(dispersion="2", **decision):
     obj = changed(policy(), "spec.strategy.canary.steps", [{"weight": 20, "hold": "2m"}])
-    obj = changed(obj, "spec.metrics", [{"template": ERRORS, "margin": "100%"}])
+    obj = changed(obj, "spec.metrics", [{"template": ERRORS, "margin": "100%", "dispersion": dispersion}])
     return policy_from_object(
         changed(obj, "spec.decision", {"deadline": "10m", "falseRollback": "5%", **decision})
     )
@@ -140,7 +140,7 @@ def test_placebos_are_promoted_and_injected_harm_is_rolled_back():
 def test_clusters_show_between_series_and_not_within_a_single_one():
     def rolled_back(pods):
         made = past(pods=pods, intervals=600, cluster=8)
-        policy_ = plan(deadline="20m")
+        policy_ = plan(dispersion="1", deadline="20m")
         found = replay(policy_, design_of(policy_, templates()), Placebos(made, windows_of(made, 120), 60, 1))
         return found.share("rolledBack", "Harmful").share
 

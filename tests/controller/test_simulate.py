@@ -6,6 +6,7 @@ import pytest
 
 from analysis.simulate import Behaviour
 from controller import simulate as simulated
+from controller import simulated_past
 from controller.dossier import design_of, judgement_of
 from controller.simulate import Ending, Result, Share, looks, onset, simulate
 from policies.catalog import templates
@@ -13,6 +14,9 @@ from policies.parse import policy_from_object
 from tests.support.policies import changed, policy
 
 STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
+
+
+ERRORS = {"template": "istio-error-rate", "margin": "50%", "dispersion": "1"}
 
 
 def made(steps=STEPS, metrics=({"template": "istio-error-rate", "margin": "100%"},), **decision):
@@ -60,8 +64,8 @@ REAL_ADVANCE = simulated.advance
 
 
 @pytest.mark.parametrize("metrics", [
-    ({"template": "istio-error-rate", "margin": "50%"},),
-    ({"template": "istio-error-rate", "margin": "50%"}, {"template": "istio-latency", "margin": "100%"}),
+    (ERRORS,),
+    (ERRORS, {"template": "istio-latency", "margin": "100%", "dispersion": "1"}),
 ])  # fmt: skip
 @pytest.mark.parametrize("effect", [1.0, 1.6])
 def test_holding_on_the_kind_alone_ends_as_every_look_with_the_whole_verdict_does(
@@ -75,6 +79,30 @@ def test_holding_on_the_kind_alone_ends_as_every_look_with_the_whole_verdict_doe
     )
     assert run(plan, runs=10, effect=effect, scenario="bursts") == briefly
     assert len({ending.seconds for ending in briefly.endings}) > 2
+
+
+@pytest.mark.parametrize("metric", [{"template": "istio-latency"}, {"template": "istio-error-rate"}])
+def test_runs_measure_their_own_past_and_the_result_is_repeatable(monkeypatch, metric):
+    plan = made(metrics=[{**metric, "margin": "100%"}], deadline="4m")
+    first = run(plan, runs=6, pods=(3, 1))
+    assert run(plan, runs=6, pods=(3, 1)) == first
+    monkeypatch.setattr(simulated_past, "_MOST_NUMBERS", 1)  # one run at a time
+    assert len(run(plan, runs=6, pods=(3, 1)).endings) == 6
+
+
+def test_clusters_that_a_run_measures_do_not_roll_it_back():
+    def rolled_back(dispersion):
+        plan = made(metrics=[{**ERRORS, "dispersion": dispersion}], falseRollback="5%")
+        return run(plan, runs=60, scenario="betabinomial", phi=6.0).share("rolledBack", "Harmful").share
+
+    assert rolled_back("1") > 0.3
+    assert rolled_back("auto") < 0.1
+
+
+def test_what_the_warm_up_leaves_out_is_not_judged():
+    hurried = made(metrics=[ERRORS], deadline="4m")
+    warm = made(metrics=[ERRORS], deadline="4m", warmUp="1m")
+    assert run(hurried, effect=8.0).median < 60 < run(warm, effect=8.0).median
 
 
 def test_approvals_are_given_at_once():
