@@ -32,6 +32,7 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
         Assumption("Same moment, same conditions", _CONCURRENT),
         Assumption("Odds ratio", _odds(decision)),
         *_latency(verdict),
+        *_means(verdict),
         Assumption("Independent requests", _dispersion(metrics)),
         Assumption("The split is checked", _SPLIT),
         Assumption("Method", _METHOD),
@@ -58,6 +59,11 @@ _SLOW = (
     "factor of the time itself: the candidate's requests over the longer time are compared with the "
     "control's over the shorter one. Between edges nothing is known, so a margin smaller than the distance "
     "of two edges is shown only as far as the edges allow."
+)
+_MEANS = (
+    "Of a mean, sum and count are known per interval but not how much values vary within it. So each "
+    "interval gives one difference, and how much these vary from interval to interval is the noise. Its "
+    "evidence is approximate for that reason, and begins with the eighth interval."
 )
 _BURSTS = (
     "One cause that makes many requests fail together (retry storms, a bad pod) then counts as many pieces "
@@ -99,12 +105,18 @@ def _false_rollback(decision: Json, metrics: int) -> str:
 
 def _false_promote(decision: Json, metrics: list[Json]) -> str:
     rate = decision.get("falsePromote", "5%")
-    margins = [f"{_name(metric)} ({metric['margin']})" for metric in metrics if metric.get("margin")]
+    margins = [f"{_name(metric)} ({asked})" for metric in metrics if (asked := _margin(metric))]
     return (
         f"A candidate that is worse than a margin is promoted by the evidence with a chance of at most "
         f"{rate}. Every metric with a margin must be shown to stay within it: "
         f"{', '.join(margins) or 'none has one'}."
     )
+
+
+def _margin(metric: Json) -> str:
+    """Return a metric's margin in words; empty without one."""
+    points = str(metric.get("marginPoints") or "").removesuffix("%")
+    return f"{points} percentage points" if points else str(metric.get("margin") or "")
 
 
 def _odds(decision: Json) -> str:
@@ -119,6 +131,11 @@ def _odds(decision: Json) -> str:
 def _latency(verdict: Json) -> tuple[Assumption, ...]:
     found = any(metric.get("worst_edge") is not None for metric in verdict.get("metrics") or ())
     return (Assumption("Latency", _SLOW),) if found else ()
+
+
+def _means(verdict: Json) -> tuple[Assumption, ...]:
+    found = any(metric.get("measure") == "mean" for metric in verdict.get("metrics") or ())
+    return (Assumption("Means", _MEANS),) if found else ()
 
 
 def _dispersion(metrics: list[Json]) -> str:

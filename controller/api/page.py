@@ -127,10 +127,6 @@ def _margin(row: MetricRow) -> Markup:
     return tag("td", row.margin, tag("small", f"edges show {numbers.percent(row.proven_margin)}"))
 
 
-def _rate(rate: float | None, events: int, requests: int) -> Markup:
-    return tag("td", numbers.percent(rate), tag("small", f"{events:,} of {requests:,}"))
-
-
 def _value(row: MetricRow, value: str, events: int | None, total: int | None) -> Markup:
     """Return what one version did, and what that rests on."""
     if total is None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.counters import Count, Counter, histogram, increases, proportion
-from analysis.tables import Arm, Table
+from analysis.counters import Count, Counter, MeanCount, histogram, increases, mean, proportion
+from analysis.tables import Arm, MeanArm, Table
 
 INF = math.inf
 
@@ -163,3 +163,60 @@ def test_counts_that_cannot_be_are_refused(total, events):
 def test_arms_with_other_edges_do_not_add_up():
     with pytest.raises(ValueError, match="zip"):
         Arm(5, (1,)) + Arm(5, (1, 0))
+
+
+def observed(*pairs):
+    """The counts of one arm from (counts, sums) of its processes."""
+    counters = [
+        Counter(f"pod-{pod}", tuple((10 * i, float(v)) for i, v in enumerate(values) if v is not None), whole)
+        for pod, pair in enumerate(pairs)
+        for whole, values in zip((True, False), pair, strict=True)
+    ]
+    rows = range(len(counters))
+    return mean(growth(*counters), counters, rows[::2], rows[1::2])
+
+
+@pytest.mark.parametrize(
+    ("counts", "sums", "expected"),
+    [
+        ([5, 7, 7], [2.5, 3.75, 3.75], [(2, 1.25), (0, 0.0)]),
+        ([5, 2, 4], [2.5, 1.5, 2.0], [(2, 1.5), (2, 0.5)]),
+        ([5, 2, 4], [0.0, 0.0, 0.5], [(2, 0.0), (2, 0.5)]),
+        ([None, 8, 9], [None, 4.0, 4.5], [(0, 0.0), (1, 0.5)]),
+    ],
+    ids=["growth", "restart", "restart of a sum of zeros", "new process"],
+)
+def test_a_mean_has_the_increases_of_its_count_and_of_its_sum(counts, sums, expected):
+    others = ([1, 1, 1], [1.0, 1.0, 1.0])  # another process of the same version, idle
+    assert observed((counts, sums), others) == [MeanCount(MeanArm(*each)) for each in expected]
+
+
+def test_the_processes_of_a_version_add_up():
+    assert observed(([0, 2], [0.0, 1.0]), ([0, 3], [0.0, 0.25])) == [MeanCount(MeanArm(5, 1.25))]
+
+
+def test_a_version_without_series_observed_nothing():
+    counters = [Counter("other", ((0, 1.0), (10, 2.0)))]
+    assert mean(growth(*counters), counters, [], []) == [MeanCount(MeanArm(0, 0.0))]
+
+
+@pytest.mark.parametrize(
+    ("counts", "sums", "words"),
+    [
+        ([5, 7], [2.5, 1.5], "did not restart together"),
+        ([5, 2], [2.5, 3.5], "did not restart together"),
+        ([5, 7], [2.5, -1.0], "negative"),
+        ([5, 7], [2.5, INF], "not finite"),
+        ([5, 7.5], [2.5, 3.0], "negative, not finite or not a number"),
+    ],
+)
+def test_what_is_no_sum_of_positive_values_is_inconsistent(counts, sums, words):
+    (found,) = observed((counts, sums))
+    assert words in found.inconsistent
+    assert found.arm == MeanArm(0, 0.0)
+
+
+def test_a_sum_without_its_count_is_inconsistent():
+    counters = [Counter("pod-1", ((0, 1.0), (10, 2.0)), whole=False)]
+    (found,) = mean(growth(*counters), counters, [], [0])
+    assert found.inconsistent == "pod-1 has a sum without its count, or a count alone"
