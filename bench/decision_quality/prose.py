@@ -83,16 +83,17 @@ WHY: Mapping[Figure, str] = MappingProxyType(
     {
         "median by that of the oracle": """\
 both medians lie on the grid of looks, where one look more is a large part of a short time. Not knowing how
-large the harm is and when it begins costs the logarithm of the parts into which the bet is divided.""",
+  large the harm is and when it begins costs the logarithm of the parts into which the bet is divided.""",
         "median seconds": """\
 medians lie on the grid of looks; one look less is the next smaller value.""",
         "false rollbacks": """\
 a dispersion is estimated from a finite past, and of noise that lasts there are few independent stretches in
-it.""",
+  it.""",
         "false promotions": """\
 the bound holds by proof for independent requests; a miss is an error in the code.""",
         "CPU seconds": """\
-measured on the machine that wrote this page; the state of every run is a Python object.""",
+measured on the machine that wrote this page. About half of it goes into the likelihoods of nine tables
+  per rollout at some thirty odds ratios each, the rest mostly into Python objects, several per rollout.""",
         "bytes": """\
 the state is sums in single precision, as base64.""",
     }
