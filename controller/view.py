@@ -104,6 +104,10 @@ class MetricView:
     difference_interval: tuple[float | None, float | None] | None = None
     coverage: CoverageView | None = None
     """None where it was not counted."""
+    dispersion: float | None = None
+    """By what the evidence was divided, at most."""
+    dispersion_rests_on: str = ""
+    """What the present dispersion rests on, in words, where it is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +271,11 @@ def policy_key(run: Mapping[str, Any]) -> str:
 
 def metric_views(verdict: Json) -> tuple[MetricView, ...]:
     """Return the metrics of a run's verdict as `RunVerdict.as_dict()` gives it."""
-    coverage = verdict.get("coverage") or {}
-    return tuple(_metric(each, coverage.get(each.get("name"))) for each in verdict.get("metrics") or ())
+    coverage, dispersion = verdict.get("coverage") or {}, verdict.get("dispersion") or {}
+    return tuple(
+        _metric(each, coverage.get(each.get("name")), dispersion.get(each.get("name")) or {})
+        for each in verdict.get("metrics") or ()
+    )
 
 
 def event_views(events: Sequence[Json]) -> tuple[EventView, ...]:
@@ -355,7 +362,7 @@ def _step_state(number: int, current: int, outcome: str | None) -> str:
     return "current" if number == current and outcome is None else "next"
 
 
-def _metric(metric: Json, coverage: Json | None) -> MetricView:
+def _metric(metric: Json, coverage: Json | None, dispersion: Json) -> MetricView:
     low, high = metric.get("interval") or (None, None)
     control, candidate = metric.get("control") or {}, metric.get("candidate") or {}
     ends = metric.get("difference_interval")
@@ -378,6 +385,8 @@ def _metric(metric: Json, coverage: Json | None) -> MetricView:
         difference=metric.get("difference"),
         difference_interval=(ends[0], ends[1]) if ends else None,
         coverage=CoverageView(**coverage) if coverage else None,
+        dispersion=metric.get("dispersion"),
+        dispersion_rests_on=dispersion.get("restsOn") or "",
     )
 
 

@@ -33,7 +33,9 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
         Assumption("Odds ratio", _odds(decision)),
         *_latency(verdict),
         *_means(verdict),
-        Assumption("Independent requests", _dispersion(metrics)),
+        *_edges(verdict),
+        Assumption("Independent requests", _dispersion(metrics, verdict)),
+        *_left_out(decision, metrics),
         Assumption("The split is checked", _SPLIT),
         Assumption("Method", _METHOD),
     )
@@ -64,6 +66,10 @@ _MEANS = (
     "Of a mean, sum and count are known per interval but not how much values vary within it. So each "
     "interval gives one difference, and how much these vary from interval to interval is the noise. Its "
     "evidence is approximate for that reason, and begins with the eighth interval."
+)
+_VARYING = (
+    "Events that come in clusters vary more than independent ones, so evidence is divided by how much more. "
+    "Measured on the control, whose own series cannot differ by the candidate's fault:"
 )
 _BURSTS = (
     "One cause that makes many requests fail together (retry storms, a bad pod) then counts as many pieces "
@@ -138,18 +144,58 @@ def _means(verdict: Json) -> tuple[Assumption, ...]:
     return (Assumption("Means", _MEANS),) if found else ()
 
 
-def _dispersion(metrics: list[Json]) -> str:
-    factors = {_name(metric): metric.get("dispersion", "1") for metric in metrics}
-    clustered = [f"{name}: {factor}" for name, factor in factors.items() if factor != "1"]
-    if not clustered:
-        return f"The outcomes of requests are assumed to be independent (dispersion 1). {_BURSTS}"
-    known = (
-        "Events are assumed to come in clusters, and the evidence is divided by their size "
-        f"({', '.join(clustered)})."
+def _edges(verdict: Json) -> tuple[Assumption, ...]:
+    chosen = verdict.get("edges") or {}
+    words = "; ".join(
+        f"{name}: {', '.join(f'{edge:g}' for edge in each['judged'])} ({each['why']})"
+        for name, each in chosen.items()
     )
-    if len(clustered) == len(factors):
-        return known
-    return f"{known} For the other metrics the outcomes are assumed to be independent. {_BURSTS}"
+    text = f"Before the first look, and for the whole run, these edges were chosen: {words}."
+    return (Assumption("Edges", text),) if chosen else ()
+
+
+def _dispersion(metrics: list[Json], verdict: Json) -> str:
+    measured = {**dict.fromkeys(map(_name, _automatic(metrics))), **(verdict.get("dispersion") or {})}
+    fixed = {_name(metric): metric["dispersion"] for metric in metrics if _name(metric) not in measured}
+    clustered = [f"{name}: {factor}" for name, factor in fixed.items() if factor != "1"]
+    parts = []
+    if measured:
+        found = "; ".join(f"{name}: {_measured(known)}" for name, known in measured.items())
+        parts.append(f"{_VARYING} {found}.")
+    if clustered:
+        known = f"the evidence is divided by their size ({', '.join(clustered)})"
+        parts.append(f"Events are assumed to come in clusters, and {known}.")
+    if len(clustered) < len(fixed):
+        which = "For the other metrics the" if parts else "The"
+        parts.append(f"{which} outcomes of requests are assumed to be independent (dispersion 1). {_BURSTS}")
+    return " ".join(parts)
+
+
+def _automatic(metrics: list[Json]) -> list[Json]:
+    return [metric for metric in metrics if metric.get("dispersion", "auto") == "auto"]
+
+
+def _measured(known: Json | None) -> str:
+    """Return a measured dispersion in words."""
+    if not known:
+        return "not measured yet, so the policy's `assume` holds"
+    return f"{numbers.number(known['dispersion'])} ({known['method']}: {known['restsOn']})"
+
+
+def _left_out(decision: Json, metrics: list[Json]) -> tuple[Assumption, ...]:
+    """Return what is not judged after a change of weights."""
+    warm_up = decision.get("warmUp", "0s")
+    times = [f"{warm_up} of all metrics"] if warm_up != "0s" else []
+    times += [f"{metric['labelDelay']} of {_name(metric)}" for metric in metrics if _late(metric)]
+    text = (
+        f"After each change of weights, what was counted for {' and '.join(times)} is left out of the "
+        "evidence, of both versions; it still counts for the split."
+    )
+    return (Assumption("Left out", text),) if times else ()
+
+
+def _late(metric: Json) -> bool:
+    return str(metric.get("labelDelay", "0s")) != "0s"
 
 
 def _name(metric: Json) -> str:

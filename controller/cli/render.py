@@ -192,7 +192,13 @@ def _add_metrics(branch: Tree, metrics: Sequence[MetricView]) -> None:
         name, sentence = (clean(metric.name).ljust(width), "bold"), ("\n" + clean(metric.sentence), "dim")
         lost = clean(metric.coverage.words) if metric.coverage else ""
         gaps = (f"\n{lost}" if lost else "", "yellow")
-        branch.add(Text.assemble(name, "  ", verdict, harm, safe, sentence, gaps))
+        branch.add(Text.assemble(name, "  ", verdict, harm, safe, sentence, _dispersion(metric), gaps))
+
+
+def _dispersion(metric: MetricView) -> tuple[str, str]:
+    """Return by what the evidence is divided and why, as a line; nothing where it was not measured."""
+    rests_on = clean(metric.dispersion_rests_on)
+    return (f"\ndispersion {numbers.number(metric.dispersion)}: {rests_on}" if rests_on else "", "dim")
 
 
 def _event(event: EventView, now: float) -> Text:
