@@ -272,7 +272,9 @@ class Loop:
             self.verdicts.pop(key, None)
         elif judgement.numbers:
             self.verdicts[key] = judgement.numbers
-        self._recorder.telemetry.show(key, status.weights, status.verdict)
+        watch = status.run.watch if status.run else None
+        surges = len(watch.surges) if watch else 0
+        self._recorder.telemetry.show(key, status.weights, status.verdict, surges)
         self._recorder.news.tell("rollout", stored)
 
     def _pause(self, rollout: Rollout, decision: Decision, now: float) -> float:

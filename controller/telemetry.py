@@ -34,34 +34,39 @@ class Telemetry:
         self.verdict = Gauge(
             "penstock_verdict", "1 for the verdict in force", ["policy", "verdict"], registry=self.registry
         )
-        self._shown: dict[str, tuple[dict[str, int], str]] = {}
+        self.surges = Gauge(
+            "penstock_surges", "Metrics with a surge since promotion", ["policy"], registry=self.registry
+        )
+        self._shown: dict[str, tuple[dict[str, int], str, int]] = {}
         for origin in ERRORS:
             self.errors.labels(origin)
         for what in ("weights", "status"):
             self.writes.labels(what)
 
-    def show(self, policy: str, weights: Mapping[str, int], verdict: str) -> None:
+    def show(self, policy: str, weights: Mapping[str, int], verdict: str, surges: int) -> None:
         """Publish the state of one rollout, when it is another one than before."""
-        now = (dict(weights), verdict)
+        now = (dict(weights), verdict, surges)
         if self._shown.get(policy) == now:
             return
-        for variant in self._shown.get(policy, ({}, ""))[0].keys() - weights.keys():
+        for variant in self._shown.get(policy, ({}, "", 0))[0].keys() - weights.keys():
             self.weight.remove(policy, variant)
         self._shown[policy] = now
         for variant, weight in weights.items():
             self.weight.labels(policy, variant).set(weight)
         for kind in VERDICTS:
             self.verdict.labels(policy, kind).set(kind == verdict)
+        self.surges.labels(policy).set(surges)
 
     def forget(self, policy: str) -> None:
         """Drop the gauges of a rollout that is gone."""
-        weights, _ = self._shown.pop(policy, (None, ""))
+        weights, *_ = self._shown.pop(policy, (None,))
         if weights is None:
             return
         for variant in weights:
             self.weight.remove(policy, variant)
         for kind in VERDICTS:
             self.verdict.remove(policy, kind)
+        self.surges.remove(policy)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -65,6 +65,7 @@ async def test_a_surge_is_told_once_with_its_numbers_and_touches_no_traffic(rig:
     assert status.summary == "Promoted (Safe), surge of istio-error-rate"
     shown = rig.telemetry.exposition().decode()
     assert 'penstock_decisions_total{action="Alarm",policy="default/ranker"} 1.0' in shown
+    assert 'penstock_surges{policy="default/ranker"} 1.0' in shown
 
 
 async def test_a_quiet_watch_tells_nothing_and_ends_in_time(rig: Rig) -> None:
