@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
+from itertools import accumulate, product
 
 import pytest
 
-from analysis.tables import Arm, Table
+from analysis.judge import Interval, advance, fresh, verdict
+from analysis.tables import Arm, MeanArm, MeanTable, Table
+from controller.dossier import design_of, judgement_of, tabulate
 from controller.native import classic_series
 from controller.observe import ArmKey, Target, index_readings, intervals_for
 from controller.ports import Reading, Series
+from controller.replay import rejudged
 from policies import catalog
+from policies.model import MetricTemplate
+from policies.parse import policy_from_object
+from tests.support.policies import changed
+from tests.support.policies import policy as sample
 
 ERRORS, LATENCY, SHARE = "istio-error-rate", "istio-latency", "istio-request-share"
 TARGET = Target(
@@ -308,3 +315,89 @@ def test_a_native_histogram_does_not_count_requests():
     (interval,) = observe({ERRORS: native("v1", [1, 2, 9]) + native("v2", [1, 2, 5])})
     assert interval.tables == {"errors": None}
     assert "a proportion is not read from a native histogram" in interval.inconsistent[0]
+
+
+SCORE = MetricTemplate.model_validate(
+    {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "MetricTemplate",
+        "metadata": {"name": "model-score", "namespace": "ml"},
+        "spec": {
+            "kind": "mean",
+            "unit": "ratio",
+            "direction": "higherIsBetter",
+            "query": 'sum by (__name__, ns, svc, ver, instance) ({__name__=~"model_score_(sum|count)"})',
+            "labels": {"namespace": "ns", "service": "svc", "version": "ver"},
+            "description": "What the model was found to be worth.",
+        },
+    }
+)
+
+
+def scores(version: str, count: dict[int, float], total: dict[int, float]) -> list[Series]:
+    """Count and sum of the scores of one version."""
+    labels = {"ns": "ml", "svc": "ranker", "ver": version, "instance": "pod"}
+    return [
+        Series({**labels, "__name__": f"model_score_{what}"}, tuple(points.items()))
+        for what, points in (("count", count), ("sum", total))
+    ]
+
+
+def score_intervals(items: list[Series], end: int) -> list[Interval]:
+    target = replace(TARGET, metrics={"score": "model-score"})
+    index = index_readings({"model-score": SCORE}, {"model-score": Reading(tuple(items))})
+    return intervals_for(target, index, 100, end, 10)
+
+
+def test_a_mean_has_the_count_and_the_sum_of_each_version():
+    items = scores("v1", {100: 10, 110: 30}, {100: 8.0, 110: 24.5})
+    items += scores("v2", {100: 1, 110: 3}, {100: 0.5, 110: 1.75})
+    (interval,) = score_intervals(items, 110)
+    assert interval.tables == {"score": MeanTable(110, MeanArm(20, 16.5), MeanArm(2, 1.25))}
+    assert tabulate(interval, {})[:-1] == [
+        {
+            "metric": "score",
+            "end": 110,
+            "control": {"total": 20, "sum": 16.5},
+            "candidate": {"total": 2, "sum": 1.25},
+        }
+    ]
+
+
+def test_a_sum_whose_count_is_missing_is_inconsistent():
+    items = scores("v1", {100: 10, 110: 30}, {100: 8.0, 110: 24.5})
+    items += scores("v2", {100: 1, 110: 3}, {100: 0.5, 110: 1.75})[1:]
+    (interval,) = score_intervals(items, 110)
+    assert interval.inconsistent == ("score: candidate: pod has a sum without its count, or a count alone",)
+
+
+def test_a_worse_mean_is_harmful_from_the_counters_to_the_verdict():
+    policy = policy_from_object(
+        changed(
+            sample(),
+            "spec.metrics",
+            [{"template": "model-score", "name": "score", "margin": "10%", "dispersion": "1"}],
+        )
+    )
+    design = design_of(policy, {"model-score": SCORE})
+    assert (design.metrics[0].kind, design.metrics[0].higher_is_better) == ("mean", True)
+    ends, wobble = range(100, 501, 10), [0.0, 0.01, -0.01, 0.02, -0.02] * 9
+    items = []
+    for version, worth, size in (("v1", 0.84, 100), ("v2", 0.6, 20)):
+        count = {end: size * (end - 90) / 10 for end in ends}
+        shifts = [wobble[(7 * i) % 45 if version == "v1" else i] for i in range(len(ends))]
+        steps = [size * (worth + shift) for shift in shifts]
+        items += scores(version, count, dict(zip(ends, accumulate(steps), strict=True)))
+    found = score_intervals(items, 500)
+    [evidence] = advance([(design, fresh(design), found)])
+    assert verdict(design, evidence).kind == "Harmful"
+    recorded = [row for interval in found for row in tabulate(interval, {})]
+    assert rejudged(design, recorded).to_dict() == evidence.to_dict()
+    assert judgement_of(design, evidence).sentence.startswith("score 0.6 against 0.84 (-28.")
+
+
+def test_a_margin_in_points_and_the_direction_reach_the_design():
+    metric = {"template": "istio-error-rate", "marginPoints": "0.5%"}
+    policy = policy_from_object(changed(sample(), "spec.metrics", [metric]))
+    (judged,) = design_of(policy, catalog.templates()).metrics
+    assert (judged.margin, judged.margin_points, judged.higher_is_better) == (None, 0.005, False)

@@ -227,15 +227,15 @@ def prometheus_binary() -> str:
 class Exporter:
     """A process with counters, as Prometheus sees it: a /metrics page whose numbers the test sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self._names = names or ("requests_total",)
         self.counters: dict[str, int] = {}
         self._scraped = asyncio.Event()
 
     async def serve(self, _request: web.Request) -> web.Response:
         self._scraped.set()
-        return web.Response(
-            text="".join(f'requests_total{{version="{v}"}} {n}\n' for v, n in self.counters.items())
-        )
+        values = [(name, *item) for name in self._names for item in self.counters.items()]
+        return web.Response(text="".join(f'{name}{{version="{v}"}} {n}\n' for name, v, n in values))
 
     async def set(self, **counters: int) -> int:
         """Set the counters; return a whole second by which Prometheus has surely scraped them."""
@@ -312,6 +312,19 @@ async def test_a_real_prometheus_gives_exact_counters_over_a_reset_and_its_own_r
             assert await at(metrics, grown) == {"v1": 1_000_250, "v2": 3}
             with pytest.raises(UnavailableError, match="400 Bad Request"):
                 await metrics.read("sum by (", start=after, end=after, step=1)
+
+
+@pytest.mark.real
+async def test_a_real_prometheus_keeps_the_names_that_tell_a_sum_from_its_count(tmp_path):
+    exporter, app, port = Exporter("score_sum", "score_count"), web.Application(), free_port()
+    app.router.add_get("/metrics", exporter.serve)
+    query = 'sum by (__name__, version, instance) ({__name__=~"score_(sum|count)"})'
+    async with web_server(app) as target, running_prometheus(tmp_path, port, target) as metrics:
+        instant = await exporter.set(v1=3, v2=1)
+        await asyncio.sleep(max(0, instant + 0.1 - time.time()))
+        reading = await metrics.read(query, start=instant, end=instant, step=1)
+    names = {(series.labels["__name__"], series.labels["version"]) for series in reading.series}
+    assert names == {(name, version) for name in ("score_sum", "score_count") for version in ("v1", "v2")}
 
 
 @pytest.mark.real
