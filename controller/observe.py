@@ -10,32 +10,25 @@ neither version has one at its end. Series that cannot be counted make it incons
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from analysis.counters import Count, Counter, Increases, histogram, increases, mean, proportion
+from analysis.counters import Count, Counter, Increases, increases
 from analysis.judge import Interval
 from analysis.tables import Arm, MeanArm, MeanTable, Table
 from controller.astray import astray
+from controller.counting import NO_EDGE, counts_of, requests_of, resets_of
 from istio.names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from analysis.counters import MeanCount
     from controller.ports import Reading
     from policies.model import MetricTemplate, Outcome, TemplateSpec
-
-_NO_EDGE = -1.0
-"""Of series that are no buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +133,7 @@ def _edge(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        return _NO_EDGE
+        return NO_EDGE
 
 
 def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool]:
@@ -246,8 +239,8 @@ def _observe(
         return [_Observed()] * len(ends)
     control, candidate = reading.rows(target.control), reading.rows(target.candidate)
     heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
-    arms = _count(reading, control, edges), _count(reading, candidate, edges)
-    lost, resets = _astray(reading, target), _resets(reading, [*control, *candidate])
+    arms = counts_of(reading, control, edges), counts_of(reading, candidate, edges)
+    lost, resets = _astray(reading, target), resets_of(reading, [*control, *candidate])
     result = []
     for instant in ends:
         column = reading.columns.get(instant - ends.step)
@@ -263,14 +256,6 @@ def _observe(
     return result
 
 
-def _resets(reading: IndexedReading, rows: Sequence[int]) -> dict[int, int]:
-    """Return, by interval, how many processes began to count from 0 again, where any did."""
-    processes: dict[int, set[str]] = defaultdict(set)
-    for place, column in np.argwhere(reading.growth.fell[rows]).tolist():
-        processes[column].add(reading.counters[rows[place]].instance)
-    return {column: len(instances) for column, instances in processes.items()}
-
-
 def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount) -> _Observed:
     counts = {"control": control, "candidate": candidate}
     problems = [f"{who}: {count.inconsistent}" for who, count in counts.items() if count.inconsistent]
@@ -284,48 +269,10 @@ def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount
     raise TypeError("one version has events and the other one a sum")
 
 
-def _count(
-    reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]
-) -> Sequence[Count | MeanCount]:
-    """Return one version's counts in every interval of the reading."""
-    native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
-    if native and reading.spec.kind != "histogram":
-        refused = Count(Arm(0, (0,)), f"a {reading.spec.kind} is not read from {native}")
-        return [refused] * reading.growth.values.shape[1]
-    if reading.spec.kind == "mean":
-        sums = [row for row in rows if not reading.counters[row].whole]
-        return mean(reading.growth, reading.counters, [row for row in rows if row not in {*sums}], sums)
-    if reading.spec.kind != "histogram":
-        return proportion(reading.growth, rows, [row for row in rows if reading.events[row]])
-    buckets: dict[float, list[int]] = defaultdict(list)
-    for row in rows:
-        edge = reading.edges[row]
-        # of a native histogram's edges only those that are asked for have to be exact
-        if edge != _NO_EDGE and (not reading.native[row] or edge in edges or edge == math.inf):
-            buckets[edge].append(row)
-    counts = histogram(reading.growth, buckets, edges)
-    return [_told(count, native) for count in counts] if native else counts
-
-
-def _told(count: Count, native: str) -> Count:
-    """Return a count whose inconsistency, if any, also says what the buckets were made of."""
-    return replace(count, inconsistent=f"{count.inconsistent} ({native})") if count.inconsistent else count
-
-
 def _astray(reading: IndexedReading, target: Target) -> Mapping[int, str]:
     """Return, by interval, in words which requests of the service are no variant's, if they are too many."""
     versions = reading.services.get(_service(target.control.service, target.control.namespace), {})
     if not target.versions or versions.keys() <= target.versions:
         return {}
-    requests = {version: _requests(reading, rows) for version, rows in versions.items()}
+    requests = {version: requests_of(reading, rows) for version, rows in versions.items()}
     return astray(requests, target.versions, reading.spec.labels.version)
-
-
-def _requests(reading: IndexedReading, rows: Sequence[int]) -> NDArray[np.int64]:
-    """Return how many requests some series counted in every interval; sums and buckets count none."""
-    every = reading.spec.kind != "histogram"
-    counts = [
-        row for row in rows if reading.counters[row].whole and (every or reading.edges[row] == math.inf)
-    ]
-    requests: NDArray[np.int64] = reading.growth.values[counts].sum(axis=0)
-    return requests
