@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ERROR_ODDS_RATIOS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 LATENCY_ODDS_RATIOS = (1.1, *ERROR_ODDS_RATIOS)
 _SAFE_DIVISORS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-_ON_EQUAL = 0.7
+_ON_EQUAL = 0.8
 LARGEST = 1e300
 """Reported e-values end here; their logarithms do not."""
 
