@@ -73,9 +73,7 @@ def covered(
     for name in metrics:
         coverage = known.get(name, Coverage())
         for interval in intervals:
-            if name not in interval.tables:
-                continue  # left out on purpose (controller.intake)
-            lost, resets = interval.tables[name] is None, interval.resets.get(name, 0)
+            lost, resets = interval.tables.get(name) is None, interval.resets.get(name, 0)
             coverage = coverage.after(lost=lost, resets=resets)
         result[name] = coverage
     return result

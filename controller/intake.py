@@ -43,12 +43,12 @@ def settling_seconds(policy: RolloutPolicy) -> dict[str, float]:
 
 
 def screened(policy: RolloutPolicy, run: Run, interval: Interval) -> Interval:
-    """Return an interval without the tables that are to be left out: these are not there, and not None."""
+    """Return an interval without the tables that are to be left out."""
     delays = settling_seconds(policy)
     if run.step_started_at is None or not any(delays.values()):
         return interval
     after = interval.end - policy.spec.decision.interval.seconds - run.step_started_at
-    tables = {name: table for name, table in interval.tables.items() if after >= delays[name]}
+    tables = {name: table if after >= delays[name] else None for name, table in interval.tables.items()}
     return replace(interval, tables=tables)
 
 
