@@ -74,15 +74,20 @@ def test_an_interval_without_a_table_is_lost_for_that_metric_only():
     intervals = [
         Interval(10, 0.5, {"a": table, "b": None}),
         Interval(20, 0.5, {"a": table, "b": table}),
-        Interval(30, 0.5, {"a": None}, inconsistent=("a: buckets are not cumulative",)),
+        Interval(30, 0.5, {"a": None, "b": None}, inconsistent=("a: buckets are not cumulative",)),
     ]
     found = covered({}, ["a", "b"], intervals)
     assert {name: each.lost for name, each in found.items()} == {"a": 1, "b": 2}
     assert covered(found, ["a"], intervals)["a"].intervals == 6
 
 
+def test_an_interval_that_was_left_out_on_purpose_is_not_lost():
+    assert covered({}, ["a"], [Interval(10, 0.5, {})])["a"] == Coverage()
+
+
 def test_resets_are_counted_for_their_metric():
-    intervals = [Interval(10, 0.5, {}, resets={"a": 2}), Interval(20, 0.5, {}, resets={"a": 1})]
+    tables = {"a": None, "b": None}
+    intervals = [Interval(10, 0.5, tables, resets={"a": 2}), Interval(20, 0.5, tables, resets={"a": 1})]
     found = covered({}, ["a", "b"], intervals)
     assert {name: each.resets for name, each in found.items()} == {"a": 3, "b": 0}
 
