@@ -12,6 +12,9 @@ from controller.status import Run, Watching
 if TYPE_CHECKING:
     from policies.model import Metadata
 
+PATIENCE = 3600.0
+"""Seconds for which a watch that is over waits for metrics that cannot be read."""
+
 
 def _finish(case: Case) -> Decision | None:
     return settle(case) if case.status.run is not None and not case.status.run.applied else None
@@ -87,10 +90,12 @@ def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
         return "NewRevision", f"{run.candidate} is no longer what was promoted"
     # the last interval is read a moment after its end
     until = (run.ended_at or case.now) + wanted.duration.seconds + case.interval
-    if case.now < until or case.world.behind:
+    unread = case.world.metrics_error
+    if case.now < until + (PATIENCE if unread else 0.0) or case.world.behind:
         return "", ""
     found = f"surges of {', '.join(watch.surges)}" if watch.surges else "nothing became more frequent"
-    return "WatchOver", f"{run.candidate} was watched for {wanted.duration}: {found}"
+    lost = f", but the end could not be read: {unread}" if unread else ""
+    return "WatchOver", f"{run.candidate} was watched for {wanted.duration}: {found}{lost}"
 
 
 def _idle(case: Case) -> Decision:

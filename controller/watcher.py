@@ -57,17 +57,19 @@ class Watcher:
 
     async def look_after(self, rollouts: Sequence[Rollout], now: float) -> None:
         """Give each rollout whose promoted version is watched its watch, brought up to date."""
-        watched = [each for rollout in rollouts if (each := await self._watched(rollout))]
+        watched = [(rollout, each) for rollout in rollouts if (each := await self._watched(rollout))]
         try:
-            problems = await self._collect(watched, now)
+            problems = await self._collect([each for _, each in watched], now)
         except Exception as error:
             self._recorder.internal("watch", error)
-            return
-        for each in watched:
-            if each.run.id in problems:
-                self._recorder.failure("prometheus", problems[each.run.id], each.policy.key)
+            problems = dict.fromkeys((each.run.id for _, each in watched), f"unforeseen: {error!r}")
+        for rollout, each in watched:
+            rollout.error = problems.get(each.run.id, "")
+            if rollout.error:
+                each.watch.behind = False  # no hurry: what is behind cannot be read now
+                self._recorder.failure("prometheus", rollout.error, rollout.key)
             else:
-                self._recorder.recovered("prometheus", each.policy.key)
+                self._recorder.recovered("prometheus", rollout.key)
 
     async def _watched(self, rollout: Rollout) -> Watched | None:
         """Return what is to be watched of a rollout now."""
@@ -84,8 +86,10 @@ class Watcher:
             return None
         if rollout.watch is None:
             rollout.unwatchable = "nothing is known of the rollout to compare with"
+        elif not rollout.watch.metrics:
+            rollout.unwatchable = "; ".join(rollout.watch.left_out)
         arm = rollout.scene.arms.get(run.candidate)
-        if rollout.watch is None or arm is None:
+        if rollout.watch is None or rollout.unwatchable or arm is None:
             return None
         return Watched(rollout.entry.policy, run, arm, rollout.watch, run.ended_at + wanted.duration.seconds)
 

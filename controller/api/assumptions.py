@@ -23,6 +23,7 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
     spec = policy.get("spec") or {}
     decision, metrics = spec.get("decision") or {}, spec.get("metrics") or []
     return (
+        *_engine(verdict),
         Assumption("Looking often is allowed", _peeking(decision, looks)),
         Assumption("Evidence", _evidence(decision)),
         Assumption(
@@ -39,6 +40,19 @@ def assumptions(policy: Json, verdict: Json, *, looks: int) -> tuple[Assumption,
         Assumption("The split is checked", _SPLIT),
         Assumption("Method", _METHOD),
     )
+
+
+def _engine(verdict: Json) -> tuple[Assumption, ...]:
+    """Return what has to be known of an engine that the policy names; nothing without one."""
+    engine = verdict.get("engine")
+    if not engine:
+        return ()
+    text = (
+        f"The policy names {engine['name']} to judge error rates. What is said below of mistakes holds for "
+        "the other metrics only, and the evidence shown for error rates is there to compare with. "
+        f"{' '.join(engine['lacks'])}"
+    )
+    return (Assumption(f"Error rates are judged by {engine['name']}", text),)
 
 
 _CONCURRENT = (

@@ -75,6 +75,18 @@ def test_the_text_report_has_it_too() -> None:
     assert "After the promotion" not in prose(report(fake_run()))
 
 
+def test_the_report_says_what_an_engine_lacks_before_it_says_anything_else() -> None:
+    named = fake_run()
+    named["ticks"][-1]["verdict"]["engine"] = {
+        "name": "threshold",
+        "lacks": ["No error rate."],
+        "metrics": {},
+    }
+    first = report(named).assumptions[0]
+    assert first.title == "Error rates are judged by threshold"
+    assert first.text.endswith("No error rate.")
+
+
 @pytest.mark.parametrize(
     ("watch", "words"),
     [

@@ -155,6 +155,32 @@ async def test_without_prometheus_the_watch_waits_and_misses_nothing(rig: Rig) -
     assert "Surge" in await rig.reasons()
 
 
+async def test_what_cannot_be_read_at_the_end_of_a_watch_is_waited_for_and_then_said(rig: Rig) -> None:
+    await promoted(rig)
+    rig.mesh.down = "Prometheus does not answer"
+    status = await rig.run(320)
+    assert not over(status)
+    rig.clock.time += 3600
+    status = await rig.run(5, until=over)
+    assert status.run is not None
+    assert status.run.watch is not None
+    assert status.run.watch.over.endswith("the end could not be read: Prometheus does not answer")
+
+
+async def test_a_promotion_by_hand_before_anything_was_counted_cannot_be_watched(rig: Rig) -> None:
+    await rig.start(GOOD)
+    policy = manifests()[0]
+    policy["spec"]["watch"] = WATCH
+    await rig.put(policy)
+    await rig.run(2)
+    await rig.act("promote-full")
+    status = await rig.run(20, until=over)
+    assert status.run is not None
+    assert status.run.watch is not None
+    assert status.run.watch.over == "istio-error-rate: it had no requests in the rollout to compare with"
+    assert "NotWatched" in await rig.reasons()
+
+
 async def test_a_watch_that_is_removed_from_the_policy_is_over(rig: Rig) -> None:
     await promoted(rig)
     await rig.put(manifests()[0])
