@@ -81,10 +81,6 @@ def test_an_interval_without_a_table_is_lost_for_that_metric_only():
     assert covered(found, ["a"], intervals)["a"].intervals == 6
 
 
-def test_an_interval_that_was_left_out_on_purpose_is_not_lost():
-    assert covered({}, ["a"], [Interval(10, 0.5, {})])["a"] == Coverage()
-
-
 def test_resets_are_counted_for_their_metric():
     tables = {"a": None, "b": None}
     intervals = [Interval(10, 0.5, tables, resets={"a": 2}), Interval(20, 0.5, tables, resets={"a": 1})]
@@ -113,6 +109,22 @@ def test_the_report_says_what_was_lost():
     found = report(run)
     assert [row.view.coverage for row in found.metrics] == [None, CoverageView(9, 4, 3)]
     assert "- latency: 4 of 9 intervals could not be measured; the longest gap is 3" in prose(found)
+
+
+async def test_what_is_left_out_after_a_change_of_weights_is_not_lost(rig: Rig) -> None:
+    await rig.start(GOOD, warmUp="20s")
+    await rig.run(28)
+    coverage = rig.loop.verdicts["default/ranker"]["coverage"][NAME]
+    assert coverage == {"intervals": coverage["intervals"], "lost": 0, "longest_gap": 0, "resets": 0}
+    assert coverage["intervals"] > len(await rig.ends())
+
+
+async def test_a_restarted_process_is_counted(rig: Rig) -> None:
+    await rig.start(GOOD)
+    await rig.run(8)
+    rig.mesh.restart()
+    await rig.run(4)
+    assert rig.loop.verdicts["default/ranker"]["coverage"][NAME]["resets"] == 1
 
 
 async def test_lost_scrapes_are_counted_over_a_restart_and_told_once(rig: Rig) -> None:
