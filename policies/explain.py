@@ -199,13 +199,19 @@ def _guarantees(spec: RolloutSpec, templates: Mapping[str, MetricTemplate]) -> t
     of = f"Except for error rates, which {engine} judges: whenever" if engine else "Whenever"
     return (
         f"{of} one looks, however weights change and whatever both versions share, {rates}.",
-        *(_assumed(metric) for metric in judged),
+        *(_assumed(metric, _kind(metric, templates)) for metric in judged),
         "Whether that is so for your traffic: `penstock replay` (on its history) and `penstock simulate`.",
     )
 
 
-def _assumed(metric: Metric) -> str:
+def _assumed(metric: Metric, kind: str) -> str:
     name, assumed = metric.name or metric.template, str(metric.dispersion)
+    if kind == "mean":
+        factor = f"{metric.assumed_dispersion:g}"
+        return (
+            f"{name}: how much it varies is measured from interval to interval; for noise that lasts longer, "
+            f"its variance is taken {factor} times ({'assume' if assumed == 'auto' else 'dispersion'})."
+        )
     if assumed == "auto":
         return f"{name}: how much events cluster is measured from the control (dispersion auto)."
     if assumed == "1":

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.design import Design, MetricDesign
 from analysis.simulate import Behaviour, Scenario, Streams, clustering
+from analysis.tables import MeanArm
 
 ERRORS = MetricDesign("errors", "proportion")
 TIMES = MetricDesign("times", "histogram", (50.0, 80.0, 100.0, 500.0, 1000.0), unit="milliseconds")
@@ -289,3 +290,39 @@ def test_there_is_no_history_once_the_run_has_begun():
 def test_noise_and_pods_that_make_no_sense_are_refused(change):
     with pytest.raises(ValueError, match="must"):
         replace(Behaviour(), **change)
+
+
+SCORES = MetricDesign("scores", "mean", unit="ratio", higher_is_better=True)
+DELAYS = MetricDesign("delays", "mean", unit="milliseconds")
+
+
+def test_the_values_of_a_mean_have_mean_and_variance_of_the_times():
+    behaviour = Behaviour(rps=20, median=0.08, sigma=0.8, effect=1.5, harm="shift")
+    streams = Streams(design(DELAYS, SCORES), behaviour, 4000, (1,))
+    requests, (delays, scores) = streams.counts(np.full(4000, 0.5), 10)
+    worth = 0.08 * math.exp(0.32)
+    for sums, factor, unit in ((delays, 1.5, 1000.0), (scores, 0.5, 1.0)):
+        control, candidate = sums[:, :, 0].sum(axis=0) / requests.sum(axis=0)
+        assert control == pytest.approx(unit * worth, rel=0.01)
+        assert candidate == pytest.approx(factor * unit * worth, rel=0.01)
+    own = delays[:, 0, 0] / 1000 - worth * requests[:, 0]
+    assert own.var() / requests[:, 0].mean() == pytest.approx(worth**2 * math.expm1(0.64), rel=0.1)
+
+
+def test_intervals_of_means_and_of_good_events_are_drawn():
+    good = replace(ERRORS, name="good", higher_is_better=True)
+    streams = Streams(design(ERRORS, good, DELAYS), Behaviour(rps=5000), 1, (1,))
+    [interval] = streams.draw(np.full(1, 0.5), 10, 10)
+    errors, right, delays = interval.tables.values()
+    for arm in ("control", "candidate"):
+        wrong, served = getattr(errors, arm), getattr(right, arm)
+        assert served.events[0] / served.total == pytest.approx(1 - wrong.events[0] / wrong.total, abs=0.01)
+        assert isinstance(getattr(delays, arm), MeanArm)
+        assert getattr(delays, arm).total == wrong.total
+
+
+def test_a_mean_needs_no_dispersion_of_its_own_for_clusters():
+    behaviour = Behaviour(scenario="bursts")
+    found = clustering(design(DELAYS, ERRORS), behaviour, share=0.1, seconds=10, looks=5)
+    assert found[0] == 1
+    assert found[1] > 2

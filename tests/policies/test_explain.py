@@ -4,9 +4,9 @@ import pytest
 
 from policies import catalog
 from policies.explain import Stage, explain
-from policies.parse import policy_from_object
+from policies.parse import parse, policy_from_object
 from policies.units import Duration
-from tests.support.policies import changed, policy
+from tests.support.policies import changed, policy, template, text
 
 STEPS = "spec.strategy.canary.steps"
 
@@ -109,3 +109,17 @@ def test_a_margin_in_points_is_said_in_points():
     metric = {"template": "istio-error-rate", "marginPoints": "0.5%"}
     sentences = plan(changed(policy(), "spec.metrics.0", metric)).sentences
     assert any("istio-error-rate is at most 0.5 percentage points worse;" in each for each in sentences)
+
+
+def test_of_a_mean_and_of_points_the_plan_says_in_what_the_margin_is():
+    own = parse([("f.yaml", text(template("mean")))]).templates[0].value
+    metrics = [{"template": "own", "margin": "2%"}, {"template": "istio-error-rate", "marginPoints": "0.5%"}]
+    obj = changed(policy(), "spec.metrics", metrics)
+    found = explain(policy_from_object(obj), {**catalog.templates(), "own": own})
+    words = " ".join(found.sentences)
+    assert "own is at most 2% worse in its mean" in words
+    assert "istio-error-rate is at most 0.5 percentage points worse" in words
+    assert (
+        "own: how much it varies is measured from interval to interval; for noise that lasts longer, its "
+        "variance is taken 2 times (assume)."
+    ) in found.guarantees
