@@ -1,10 +1,6 @@
 """`penstock replay`: what it reads, finds, and says that it cannot show; once on a real Prometheus."""
 
 import json
-import subprocess
-import time
-import urllib.error
-import urllib.request
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -13,13 +9,11 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.replay import moment
 from controller.standalone.listening import pick_port
-from controller.standalone.programs import MissingBinaryError
-from controller.standalone.prometheus_server import prometheus_binary
 from tests.support.past import START, MadeUpPast
 from tests.support.policies import changed, policy, text
+from tests.support.stored_prometheus import prometheus_with
 
 STEPS = [{"weight": 20, "hold": "2m"}]
-PATIENCE_SECONDS = 30
 
 
 @pytest.fixture
@@ -164,53 +158,7 @@ def test_other_words_are_no_times(words):
 def test_a_real_prometheus_gives_the_same_as_its_counters_say(run, tmp_path):
     made = MadeUpPast(pods=3, intervals=120)
     expected = json.loads(run(made, "--runs", "10", "-o", "json").stdout)
-    with prometheus_with(made, tmp_path / "prometheus") as url:
+    with prometheus_with(made.exposition(), tmp_path / "prometheus") as url:
         result = run(made, "--runs", "10", "-o", "json", url=url)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == expected
-
-
-def prometheus_with(made, folder):
-    """A real Prometheus whose blocks hold a made-up past; skips where there is none."""
-    try:
-        binary = prometheus_binary()
-    except MissingBinaryError as error:
-        pytest.skip(str(error))
-    promtool = binary.with_name("promtool")
-    if not promtool.exists():
-        pytest.skip("no promtool beside the Prometheus of this machine")
-    folder.mkdir()
-    (folder / "past.om").write_text(made.exposition())
-    (folder / "prometheus.yml").write_text("global: {}\n")
-    subprocess.run(
-        [promtool, "tsdb", "create-blocks-from", "openmetrics", "past.om", "data"],
-        cwd=folder, check=True, capture_output=True, timeout=PATIENCE_SECONDS,
-    )  # fmt: skip
-    return Running(binary, folder)
-
-
-class Running:
-    """A Prometheus on a free port of loopback, as a context; it keeps what is years old."""
-
-    def __init__(self, binary, folder):
-        self.binary, self.folder, self.port = binary, folder, pick_port()
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [self.binary, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-             "--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{self.port}"],
-            cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        url, deadline = f"http://127.0.0.1:{self.port}", time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
-                    return url
-            except (urllib.error.URLError, TimeoutError, ConnectionError):
-                time.sleep(0.1)
-        self.__exit__()
-        raise AssertionError("Prometheus is not ready")
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(PATIENCE_SECONDS)

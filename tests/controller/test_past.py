@@ -5,11 +5,13 @@ import pytest
 
 from controller.dossier import design_of
 from controller.observe import ArmKey
-from controller.past import PART, Question, control_arm, read_past
+from controller.past import PART, Question, control_arm, read_past, restricted
+from controller.prometheus import PrometheusMetrics
 from policies.catalog import templates
 from policies.parse import policy_from_object
 from tests.support.past import START, STEP, MadeUpPast
 from tests.support.policies import changed, policy
+from tests.support.stored_prometheus import prometheus_with
 
 ARM = ArmKey("ml", "ranker", "v1")
 
@@ -91,3 +93,55 @@ ENTRY = {
 def test_the_control_is_found_by_the_objects_or_by_the_policy_alone(objects, variant, version):
     arm = control_arm(policy_from_object(changed(policy(), "spec.variants.0", variant)), objects)
     assert arm == ArmKey("ml", variant.get("host", "ranker"), version)
+
+
+LABELS = templates()["istio-error-rate"].spec.labels
+
+
+@pytest.mark.parametrize(("arm", "on", "names"), [
+    (ARM, ["destination_service_namespace", "destination_version", "destination_service_name"],
+     ["ranker", "ranker.ml.svc", "ranker.ml.svc.cluster.local"]),
+    (ArmKey("ml", "ranker", None), ["destination_service_namespace", "destination_service_name"],
+     ["ranker", "ranker.ml.svc", "ranker.ml.svc.cluster.local"]),
+    (ArmKey("ml", "api.example.com", "v1"), ["destination_version", "destination_service_name"],
+     ["api.example.com"]),
+])  # fmt: skip
+def test_the_query_is_restricted_to_the_labels_of_the_control(arm, on, names):
+    query = restricted("sum by (a) (b) # by a person", LABELS, arm)
+    assert query.startswith("(\nsum by (a) (b) # by a person\n) and on (" + ", ".join(on) + ") (")
+    assert [name for name in names if f'"destination_service_name", "{name}"' in query] == names
+    assert query.count("vector(1)") == len(names)
+
+
+SERVICES = ("ranker", "ranker.ml.svc.cluster.local", "ranker.other.svc.cluster.local", "ranker-2")
+VERSIONS = ("v1", "v2", 'odd"$1\\')
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("version", "found"), [("v1", 2), (VERSIONS[2], 2), (None, 6)])
+async def test_a_real_prometheus_gives_the_control_s_series_only(tmp_path, version, found):
+    """Under any form of the service's name, and whatever the version is called."""
+    lines = ["# TYPE istio_requests counter"]
+    for namespace in ("ml", "other"):
+        for service in SERVICES:
+            for each in VERSIONS:
+                escaped = each.replace("\\", "\\\\").replace('"', '\\"')
+                labels = (
+                    f'reporter="source",destination_service_namespace="{namespace}",instance="pod",'
+                    f'destination_service_name="{service}",destination_version="{escaped}",response_code="200"'
+                )
+                lines += [f"istio_requests_total{{{labels}}} {at} {START + at * STEP}" for at in range(6)]
+    query = restricted(templates()["istio-error-rate"].spec.query, LABELS, ArmKey("ml", "ranker", version))
+    with prometheus_with("\n".join([*lines, "# EOF", ""]), tmp_path / "prometheus") as url:
+        metrics = PrometheusMetrics(url)
+        try:
+            reading = await metrics.read(query, start=START, end=START + 50, step=STEP)
+        finally:
+            await metrics.close()
+    assert reading.warnings == ()
+    assert len(reading.series) == found
+    for series in reading.series:
+        assert series.labels["destination_service_namespace"] == "ml"
+        assert series.labels["destination_service_name"] in SERVICES[:2]
+        assert version in {None, series.labels["destination_version"]}
+        assert series.points[-1] == (START + 50, 5.0)
