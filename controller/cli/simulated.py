@@ -154,7 +154,7 @@ def assumptions(found: Simulation) -> list[str]:
         sentences.append(f"Dispersion of {names}: measured in each run on {past} of the control before it.")
     sentences += [
         f"Scenario {behaviour.scenario}: {_scenario(behaviour)}.",
-        f"Effects: {_effect(behaviour)}.",
+        f"Effects: {_effect(behaviour, values='mean' in kinds)}.",
     ]
     canary = found.policy.spec.strategy.canary
     if canary and any(step.pause for step in canary.steps):
@@ -250,7 +250,9 @@ def _noise(behaviour: Behaviour) -> str:
     )
 
 
-def _effect(behaviour: Behaviour) -> str:
+def _effect(behaviour: Behaviour, *, values: bool) -> str:
+    if values and behaviour.harm == "shift":
+        return "x1.1 makes every time and value worse by 10%; errors stay as they are"
     extra = numbers.percent(behaviour.baseline)
     return {
         "errors": "x2 is twice the odds of an error; times stay as they are",

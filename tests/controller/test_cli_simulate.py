@@ -292,3 +292,28 @@ def test_the_picture_is_drawn_into_the_file(run, tmp_path):
     result = run("--runs", "2", "--effects", "1", "--picture", "nowhere/out.svg")
     assert result.exit_code == 1
     assert "nowhere/out.svg: No such file or directory" in result.stderr
+
+
+def test_a_margin_in_points_is_simulated_at_the_odds_that_it_is_worth(run):
+    metrics = [{"template": "istio-error-rate", "marginPoints": "1%", "dispersion": "1"}]
+    found = json.loads(run("--runs", "20", "--effects", "1", "-o", "json", metrics=metrics).stdout)
+    odds = (0.02 / 0.98) / (0.01 / 0.99)
+    assert found["falsePromotion"]["effect"] == pytest.approx(odds, abs=1e-6)
+    assert found["falsePromotion"]["exceeded"] is False
+
+
+def test_a_mean_is_simulated_with_a_shift_of_its_values(tmp_path):
+    metrics = [{"template": "own", "margin": "20%", "dispersion": "1"}]
+    obj = changed(changed(policy(), "spec.metrics", metrics), "spec.decision", {"deadline": "5m"})
+    (tmp_path / "policy.yaml").write_text(text(obj))
+    (tmp_path / "template.yaml").write_text(text(template("mean")))
+    command = ["simulate", str(tmp_path), "--runs", "20", "--effects", "2"]
+    found = json.loads(CliRunner().invoke(app, [*command, "-o", "json"]).stdout)
+    assert (found["harm"], found["falsePromotion"]["effect"]) == ("shift", 1.2)
+    assert found["results"][-1]["rolledBack"]["count"] == 20
+    words = CliRunner().invoke(app, command).stdout
+    assert "Values of means: gamma-distributed" in words
+    assert "Effects: x1.1 makes every time and value worse by 10%; errors stay as they are." in words
+    refused = CliRunner().invoke(app, [*command, "--harm", "tail"])
+    assert refused.exit_code != 0
+    assert "judges no times" in refused.stderr
