@@ -270,9 +270,9 @@ def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount
 
 
 def _astray(reading: IndexedReading, target: Target) -> Mapping[int, str]:
-    """Return, by interval, in words which requests of the service are no variant's, if they are too many."""
+    """Return, by interval, in words how many requests of the service carry no version, if too many do."""
     versions = reading.services.get(_service(target.control.service, target.control.namespace), {})
     if not target.versions or versions.keys() <= target.versions:
         return {}
     requests = {version: requests_of(reading, rows) for version, rows in versions.items()}
-    return astray(requests, target.versions, reading.spec.labels.version)
+    return astray(requests, reading.spec.labels.version)

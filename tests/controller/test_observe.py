@@ -234,8 +234,8 @@ def test_an_inconsistent_series_concerns_its_own_rollout_only():
 VARIANTS = replace(TARGET, versions=frozenset({"v1", "v2"}))
 
 
-@pytest.mark.parametrize(("version", "count"), [("", 15), ("unknown", 15), ("v3", 15)])
-def test_requests_that_are_no_variants_make_the_interval_inconsistent(version, count):
+@pytest.mark.parametrize(("version", "count"), [("", 15), ("unknown", 15)])
+def test_requests_without_a_version_make_the_interval_inconsistent(version, count):
     (interval,) = observe({ERRORS: [*BASE, series(version, {100: 0, 110: count})], SHARE: BASE}, VARIANTS)
     assert interval.tables == {"errors": None}
     (words,) = interval.inconsistent
@@ -244,8 +244,9 @@ def test_requests_that_are_no_variants_make_the_interval_inconsistent(version, c
     assert interval.requests == (95, 5), "the split was read from series that are complete"
 
 
-def test_a_few_requests_that_are_no_variants_are_left_out():
-    stray = series("", {100: 0, 110: 1})
+@pytest.mark.parametrize(("version", "count"), [("", 1), ("v3", 500)])
+def test_a_few_requests_without_a_version_and_further_versions_are_left_out(version, count):
+    stray = series(version, {100: 0, 110: count})
     assert errors_table(*BASE, stray, target=VARIANTS) == Table(110, Arm(95, (0,)), Arm(5, (0,)))
 
 
