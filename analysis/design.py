@@ -11,9 +11,6 @@ import numpy as np
 
 from analysis.confidence import COARSE_NODES, NODES
 from analysis.eprocess import safe_odds_ratios
-from analysis.mean_guardrail import MOMENTS as MEAN_MOMENTS
-from analysis.means import Allowance
-from analysis.points import MOMENTS as POINTS_MOMENTS
 from analysis.stakes import Stakes, harm_stakes
 
 if TYPE_CHECKING:
@@ -21,6 +18,12 @@ if TYPE_CHECKING:
 
     from analysis.hypergeometric import Floats
     from analysis.tables import MeanTable, Table
+
+
+MEAN_MOMENTS = 24
+"""Sums kept of a mean (`analysis.mean_guardrail`)."""
+POINTS_MOMENTS = 12
+"""Sums kept for a margin in points (`analysis.points`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,8 @@ class Layout:
 class MeanQuestion(NamedTuple):
     """How much worse the mean may be, as fractions of the control's: for no harm, and for safety."""
 
-    tolerance: Allowance
-    margin: Allowance | None
+    tolerance: float
+    margin: float | None
     higher_is_better: bool
 
 
@@ -171,7 +174,6 @@ class _Form(NamedTuple):
 @lru_cache(maxsize=4096)
 def _mean_layout(margin: float | None, tolerance: float, higher_is_better: bool) -> Layout:
     """Return the layout of a mean."""
-    allowed = None if margin is None else Allowance(margin, relative=True)
     nothing = np.zeros(0)
     return Layout(
         lanes=1,
@@ -185,7 +187,7 @@ def _mean_layout(margin: float | None, tolerance: float, higher_is_better: bool)
         harm=slice(0, 0),
         safe=slice(0, 0),
         pair_odds_ratios=nothing,
-        mean=MeanQuestion(Allowance(tolerance, relative=True), allowed, higher_is_better),
+        mean=MeanQuestion(tolerance, margin, higher_is_better),
         moments=MEAN_MOMENTS,
     )
 

@@ -1,7 +1,7 @@
 """One metric of kind mean of many runs takes in an interval: `analysis.guardrail` for means.
 
 What is kept of a run are the sums of `analysis.means` and, for people, the sum of each version's values:
-`MOMENTS` numbers in double precision. The e-values follow from them, from the planned looks and from the
+`MEAN_MOMENTS` numbers in double precision. The e-values follow from them, from the planned looks and from the
 largest dispersion so far.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.evidence import parts
-from analysis.means import MeanSums, advance_means, log_e_harm, log_e_safe
+from analysis.means import Allowance, MeanSums, advance_means, log_e_harm, log_e_safe
 from analysis.tables import MeanTable
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from analysis.evidence import MetricEvidence
     from analysis.guardrail import Place
     from analysis.hypergeometric import Floats
-
-MOMENTS = 24
-"""How many numbers are kept of a run: both sums of values, then 22 of `MeanSums`."""
 
 
 def advance_mean_metrics(question: MeanQuestion, places: Sequence[Place]) -> Iterable[MetricEvidence]:
@@ -54,10 +51,8 @@ def advance_mean_metrics(question: MeanQuestion, places: Sequence[Place]) -> Ite
 
 
 def mean_sums(moments: Floats) -> MeanSums:
-    """Return the sums of `analysis.means` among the moments (runs, MOMENTS)."""
-    return MeanSums(
-        moments[:, 2], moments[:, 3], moments[:, 4:8], moments[:, 8:MOMENTS].reshape(len(moments), 4, 4)
-    )
+    """Return the sums of `analysis.means` among the moments (runs, MEAN_MOMENTS); two sums come before."""
+    return MeanSums(moments[:, 2], moments[:, 3], moments[:, 4:8], moments[:, 8:].reshape(-1, 4, 4))
 
 
 def _flat(sums: MeanSums) -> Floats:
@@ -84,12 +79,12 @@ def _log_e(
     """Return ln of the e-values for harm and against the margin (0 without one)."""
     planned = np.array([place.design.planned_looks for place in places], dtype=np.float64)
     better = question.higher_is_better
+    tolerance = Allowance(question.tolerance, relative=True)
     harm = log_e_harm(
-        sums, planned_looks=planned, tolerance=question.tolerance, higher_is_better=better, dispersion=phi
+        sums, planned_looks=planned, tolerance=tolerance, higher_is_better=better, dispersion=phi
     )
     if question.margin is None:
         return harm.tolist(), [0.0] * len(places)
-    safe = log_e_safe(
-        sums, planned_looks=planned, margin=question.margin, higher_is_better=better, dispersion=phi
-    )
+    margin = Allowance(question.margin, relative=True)
+    safe = log_e_safe(sums, planned_looks=planned, margin=margin, higher_is_better=better, dispersion=phi)
     return harm.tolist(), safe.tolist()

@@ -3,7 +3,7 @@
 The sums and the e-value are those of `analysis.risk_difference`. Its constant r is chosen once, at the end of
 the burn-in, from the variance and the weight seen until then and never from the difference: the sequence is
 tightest when a candidate as good as the control would just prove the margin. What is kept of a run are the
-`TERMS` sums and r, in double precision.
+`TERMS` sums and r (`analysis.design.POINTS_MOMENTS` numbers), in double precision.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from analysis.hypergeometric import Floats, Ints
 
-MOMENTS = TERMS + 1
-"""How many numbers are kept of a run."""
-
 
 class Asked(NamedTuple):
     """What a run asks of its margin: the error rate of a false proof, and how many looks are planned."""
@@ -33,7 +30,7 @@ class Asked(NamedTuple):
 def advance_points(
     moments: Floats, counts: Ints, margin: float, asked: Sequence[Asked], dispersion: Floats
 ) -> Floats:
-    """Return the moments (runs, MOMENTS) after one interval.
+    """Return the moments (runs, TERMS + 1) after one interval.
 
     `counts` is (runs, 2, 2): control and candidate; requests and events that are bad. `dispersion` is the
     largest so far, (runs,).

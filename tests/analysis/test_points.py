@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.design import Design, Interval, MetricDesign
+from analysis.design import POINTS_MOMENTS, Design, Interval, MetricDesign
 from analysis.judge import advance, fresh, verdict
-from analysis.points import MOMENTS, Asked, advance_points, log_e_points
+from analysis.points import Asked, advance_points, log_e_points
 from analysis.tables import Arm, Table
 
 ERRORS = MetricDesign("errors", "proportion", margin_points=0.005)
@@ -100,7 +100,7 @@ def test_a_good_event_is_judged_as_the_absence_of_a_bad_one():
 def test_the_constant_is_chosen_once_and_not_by_the_difference():
     rng, chosen = np.random.default_rng(2), []
     for shift in (0.0, 0.05):
-        moments, seen = np.zeros((1, MOMENTS)), []
+        moments, seen = np.zeros((1, POINTS_MOMENTS)), []
         for _ in range(20):
             errors = rng.binomial(1000, 0.1)
             counts = np.array([[[1000, errors], [1000, 100 + int(1000 * shift)]]])
@@ -110,7 +110,7 @@ def test_the_constant_is_chosen_once_and_not_by_the_difference():
         assert len({*seen[7:]}) == 1
         chosen.append(seen[-1])
     assert chosen[1] / chosen[0] == pytest.approx(1, abs=0.6)
-    assert log_e_points(np.zeros((3, MOMENTS)), 0.02, np.ones(3)).tolist() == [0.0] * 3
+    assert log_e_points(np.zeros((3, POINTS_MOMENTS)), 0.02, np.ones(3)).tolist() == [0.0] * 3
 
 
 def test_the_state_of_a_margin_in_points_is_below_a_kilobyte():
@@ -123,7 +123,7 @@ def test_the_state_of_a_margin_in_points_is_below_a_kilobyte():
 @pytest.mark.parametrize("sizes", [(1800, 200), (1000, 1000)])
 def test_a_candidate_at_the_margin_is_rarely_called_safe(baseline, margin, sizes):
     runs, asked, rng = 1000, [Asked(0.05, 60)] * 1000, np.random.default_rng(6)
-    moments, safe = np.zeros((runs, MOMENTS)), np.zeros(runs, dtype=bool)
+    moments, safe = np.zeros((runs, POINTS_MOMENTS)), np.zeros(runs, dtype=bool)
     for _ in range(60):
         arms = zip(sizes, (baseline, baseline + margin), strict=True)
         counts = [(np.full(runs, n), rng.binomial(n, rate, runs)) for n, rate in arms]
