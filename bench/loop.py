@@ -79,6 +79,8 @@ class Prometheus:
 
     async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
         self.queries += 1
+        if "label_replace" in query:  # the controls have no past: then every look learns from their series
+            return Reading(())
         kind = "code" if "response_code" in query else "le" if "_bucket" in query else ""
         if (kind, start, end) not in self._answers:
             self.prepare(start, end, step)
