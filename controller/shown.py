@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from controller import numbers
 
 if TYPE_CHECKING:
-    from controller.view import MetricView
+    from controller.metric_view import MetricView
 
 
 def control(view: MetricView) -> str:

@@ -15,7 +15,8 @@ from controller import numbers
 from controller.api.aftermath import WatchReport, watch_report
 from controller.api.assumptions import Assumption, assumptions
 from controller.api.quantiles import QuantileRow, quantile_rows
-from controller.view import MetricView, metric_views, policy_key
+from controller.metric_view import MetricView, metric_views
+from controller.view import policy_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,9 +16,9 @@ from controller.cli.line import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from controller.metric_view import MetricView
     from controller.view import (
         EventView,
-        MetricView,
         RolloutView,
         RunSummary,
         RunView,

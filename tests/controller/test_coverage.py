@@ -14,7 +14,7 @@ from analysis.tables import Arm, Table
 from controller.api.report import report
 from controller.cli.prose import prose
 from controller.coverage import RECENT, Coverage, covered, news
-from controller.view import CoverageView
+from controller.metric_view import CoverageView
 from tests.support.fake_run import fake_run
 from tests.support.rig import GOOD
 

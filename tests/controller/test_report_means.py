@@ -10,7 +10,7 @@ from controller.api.figures import figures
 from controller.api.page import page
 from controller.api.report import report
 from controller.cli.prose import prose
-from controller.view import metric_views
+from controller.metric_view import metric_views
 from tests.support.fake_run import fake_run
 
 SCORE = MetricDesign("score", "mean", margin=0.05, unit="ratio", higher_is_better=True)
