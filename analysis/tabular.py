@@ -1,4 +1,4 @@
-"""A table of counts from anywhere, judged as the loop judges a metric: text in, e-values and a verdict out.
+"""A table of counts from anywhere: text in, e-values and a verdict out, by the bet of `analysis.eprocess`.
 
 CSV with the header `interval,control_total,control_events,candidate_total,candidate_events`, in any order of
 columns and rows; with a column `edge`, one row per interval and edge. A row that is missing says nothing.

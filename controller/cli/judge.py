@@ -62,7 +62,7 @@ def judge(
         str | None,
         typer.Option(
             help="Alternatives, as 1.5,2,3: all above the null for harm, or all below it for safety."
-            " Without it, those of the loop."
+            " Without it, 1.25 to 10, for latencies 1.1 too."
         ),
     ] = None,
     dispersion: Annotated[
