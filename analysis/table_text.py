@@ -124,12 +124,12 @@ def _first(flags: Sequence[bool] | Flags) -> int | None:
 
 def header(text: str) -> tuple[str, ...]:
     """Return the cells of the first row that is not blank; none if there is none. Raises TableError."""
-    return next((tuple(cells) for _, cells in _rows(text)), ())
+    return next((tuple(cells) for _, cells in rows_of(text)), ())
 
 
 def columns(text: str, required: Sequence[str]) -> Columns:
     """Return a text's columns: the required ones, and perhaps `edge`. Raises TableError."""
-    rows = _rows(text)
+    rows = rows_of(text)
     line, first = next(rows, (1, []))
     if sorted(first) not in (sorted(required), sorted((*required, "edge"))):
         found = f"found {','.join(first)[:200]!r}" if first else "found nothing"
@@ -145,7 +145,7 @@ def columns(text: str, required: Sequence[str]) -> Columns:
     return Columns(lines, dict(zip(first, by_column, strict=True)))
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield every row that is not blank: its line, and its cells without spaces around them."""
     reader = csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True)
     try:

@@ -6,17 +6,16 @@ belong together), `exposed_at` and `labelled_at` (unix seconds; empty as long as
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.table_text import TableError
+from analysis.table_text import TableError, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -73,7 +72,7 @@ def is_header(cells: Sequence[str]) -> bool:
 
 def parse(text: str) -> UnitRows:
     """Return the rows in a CSV text. Raises TableError, with the row (counted as lines are, from 1)."""
-    table = _lines(text)
+    table = rows_of(text)
     line, header = next(table, (1, []))
     _check_header(header, line)
     lines, rows = [], []
@@ -162,18 +161,6 @@ def _check_header(header: Sequence[str], line: int) -> None:
         raise TableError(f"row {line}: the header must be {allowed}, each once; {found}")
     if ("exposed_at" in header) != ("labelled_at" in header):
         raise TableError(f"row {line}: exposed_at and labelled_at need each other")
-
-
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row that is not blank: its line, and its cells without spaces around them."""
-    reader = csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True)
-    try:
-        for cells in reader:
-            stripped = [cell.strip() for cell in cells]
-            if any(stripped):
-                yield reader.line_num, stripped
-    except csv.Error as error:
-        raise TableError(f"row {reader.line_num}: {error}") from error
 
 
 def at_equal_age(
