@@ -61,6 +61,12 @@ class Store(Protocol):
     async def patch_status(self, ref: Ref, status: Object, *, resource_version: str) -> Object:
         """Replace the status; spec and generation stay. ConflictError when the object has moved on."""
 
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+        """Return the pods that carry all of `labels`, read now and not watched; none without Kubernetes.
+
+        UnavailableError.
+        """
+
     async def event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Tell of something that happened to an object; equal events are counted, not repeated."""
 

@@ -212,6 +212,27 @@ class Watch(Spec):
     """How much more frequent than in the rollout is no alarm yet."""
 
 
+class Promotion(Spec):
+    """What becomes of the two versions when the candidate has been promoted."""
+
+    mode: Literal["swap", "copy"] = "swap"
+    """`swap`: the candidate becomes the control and keeps the traffic, no model is loaded twice. `copy`: the
+    control's Deployment or StatefulSet takes the candidate's pod template and, once it is ready, the traffic
+    again."""
+    scale_down_after: Duration | None = None
+    """How long after the end of a run the version without traffic is scaled to zero; it is scaled up again
+    before it gets traffic. Without it, nothing is scaled."""
+
+
+class ManualAction(Spec):
+    """A manual action as part of the spec, for GitOps; the annotation `penstock.dev/action` is the same."""
+
+    verb: Literal["pause", "resume", "promote", "promote-full", "abort", "retry"]
+    """What to do."""
+    nonce: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    """Any text; each nonce acts once, however often the object is applied."""
+
+
 class RolloutSpec(Spec):
     """What a team wants of a rollout."""
 
@@ -229,8 +250,15 @@ class RolloutSpec(Spec):
     """What is judged; at least one has a margin."""
     decision: Decision = Decision()
     """Error rates, deadline, and what to do when the evidence does not decide."""
+    promotion: Promotion = Promotion()
+    """What becomes of the two versions when the candidate has been promoted."""
     watch: Watch | None = None
     """What to do after promotion; without it, nothing is watched then."""
+    on_deletion: Literal["rollback", "keep"] = "rollback"
+    """What happens to traffic when the policy is deleted while a run is open: all to the control, or as it
+    is."""
+    action: ManualAction | None = None
+    """A manual action; each nonce acts once."""
 
     @property
     def routes(self) -> tuple[VirtualServiceRef, ...]:

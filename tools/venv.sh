@@ -12,4 +12,4 @@ if ! "$python" -m venv .venv 2>/dev/null; then
   { apt-get update && apt-get install -y --no-install-recommends python3-venv; } >&2
   rm -rf .venv && "$python" -m venv .venv
 fi
-.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,postgresql,parquet]'
+.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,otel,postgresql,parquet]'

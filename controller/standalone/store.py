@@ -153,6 +153,10 @@ class LocalStore:
         """
         return await self._write(database.change, wanted, manager, applied, self._clock())
 
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Object]:  # noqa: ARG002
+        """Return nothing: there are no pods without Kubernetes."""
+        return []
+
     async def event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Tell of something that happened to an object; equal events are counted, the oldest forgotten."""
         await self._write(database.event, ref, (type_, reason, message), self._clock())

@@ -1,0 +1,1 @@
+"""A real Kubernetes with Istio, Envoy and Prometheus on this machine, without containers."""

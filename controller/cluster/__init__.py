@@ -1,0 +1,1 @@
+"""Kubernetes: the same controller on an API server, with leader election."""
