@@ -61,7 +61,7 @@ class Store(Protocol):
     async def patch_status(self, ref: Ref, status: Object, *, resource_version: str) -> Object:
         """Replace the status; spec and generation stay. ConflictError when the object has moved on."""
 
-    async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Object]:
         """Return the pods that carry all of `labels`, read now and not watched; none without Kubernetes.
 
         UnavailableError.

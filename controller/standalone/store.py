@@ -153,7 +153,7 @@ class LocalStore:
         """
         return await self._write(database.change, wanted, manager, applied, self._clock())
 
-    async def pods(self, namespace: str, labels: Mapping[str, str]) -> list[Object]:  # noqa: ARG002
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Object]:  # noqa: ARG002
         """Return nothing: there are no pods without Kubernetes."""
         return []
 
