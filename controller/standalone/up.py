@@ -22,9 +22,10 @@ from controller.history import SqlHistory
 from controller.loop import Loop
 from controller.memory import look_for_cycles_less_often
 from controller.news import News
-from controller.ports import UnavailableError
+from controller.process import Process, attempt, closing
 from controller.prometheus import PrometheusMetrics
 from controller.record import Recorder
+from controller.serving import server
 from controller.standalone.alone import end_the_other, only_one
 from controller.standalone.control import DataPlaneError
 from controller.standalone.dataplane import EnvoyDataPlane, UntranslatableError
@@ -34,7 +35,7 @@ from controller.standalone.layout import Layout, read_json, write_json
 from controller.standalone.listening import is_free
 from controller.standalone.processes import DataPlaneProcesses, PortTakenError
 from controller.standalone.prometheus_server import prometheus_spec
-from controller.standalone.server import bind, server
+from controller.standalone.server import bind
 from controller.standalone.store import LocalStore
 from controller.standalone.validation import validate
 from controller.standalone.xds import XdsFiles
@@ -104,26 +105,25 @@ class _Controller:
     def __init__(self, options: UpOptions, layout: Layout) -> None:
         self._options, self._layout = options, layout
         self._processes = DataPlaneProcesses(layout)
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._closers: list[Callable[[], Awaitable[Any]]] = []
+        self._process = Process()
         self.started_dataplane = False
 
     async def start(self, announce: Callable[[str], None]) -> None:
         """Bring everything up in order: store, manifests, Envoy and Prometheus, loop, API."""
         options, layout = self._options, self._layout
         listener = bind(options.api_port, API_PORT)
-        self._closers.append(_closing(listener.close))
+        self._process.closing(closing(listener.close))
         store = await LocalStore.open(layout.store)
-        self._closers.append(store.close)
+        self._process.closing(store.close)
         history = await SqlHistory.open(options.history_url or f"sqlite:///{layout.history}")
-        self._closers.append(history.close)
+        self._process.closing(history.close)
         translation = Options(folder=str(layout.xds), address=options.address, publish=options.publish)
         folder = Folder(layout.root, store, validate=lambda parsed: validate(parsed, translation))
         for finding in (await folder.sync()).refused:
             announce(str(finding))
         dataplane, prometheus_url = await self._start_dataplane(store, translation)
         metrics = PrometheusMetrics(prometheus_url)
-        self._closers.append(metrics.close)
+        self._process.closing(metrics.close)
         telemetry, news = Telemetry(), News()
         collector = Collector(metrics, history, templates(), telemetry, settle=SETTLE_SECONDS)
         loop = Loop(
@@ -136,10 +136,10 @@ class _Controller:
         )  # fmt: skip
         api = server(create_app(backend, self._token()))
         url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
-        self._run(folder.run(), "folder")
-        self._run(dataplane.run(), "dataplane")
-        self._run(loop.run(), "loop")
-        self._run(api.serve(sockets=[listener]), "api")
+        self._process.run(folder.run(), "folder")
+        self._process.run(dataplane.run(), "dataplane")
+        self._process.run(loop.run(), "loop")
+        self._process.run(api.serve(sockets=[listener]), "api")
         write_json(layout.endpoint, {"url": url, "pid": os.getpid()})
         announce(f"Penstock serves {layout.root} at {url}; Prometheus at {prometheus_url}")
         if options.prometheus_url:
@@ -159,7 +159,7 @@ class _Controller:
             write_json(self._layout.prometheus / "scrape.json", config)
         url = self._options.prometheus_url or self._own_prometheus(specs, config)
         self.started_dataplane = not (await self._processes.ensure(specs)).adopted
-        self._run(self._keep_keeper(specs), "keeper")
+        self._process.run(self._keep_keeper(specs), "keeper")
         return dataplane, url
 
     async def _prepare(self, files: XdsFiles, dataplane: EnvoyDataPlane) -> None:
@@ -193,18 +193,14 @@ class _Controller:
     def _checks(
         self, store: LocalStore, metrics: PrometheusMetrics, dataplane: EnvoyDataPlane
     ) -> dict[str, Callable[[], Awaitable[str]]]:
-        async def loop() -> str:
-            ended = [task.get_name() for task in self._tasks if task.done()]
-            return f"{', '.join(ended)} ended" if ended else "ok"
-
         async def envoy() -> str:
             return dataplane.problem or "ok"
 
         return {
-            "store": lambda: _attempt(store.version()),
-            "prometheus": lambda: _attempt(metrics.ready()),
+            "store": lambda: attempt(store.version()),
+            "prometheus": lambda: attempt(metrics.ready()),
             "envoy": envoy,
-            "loop": loop,
+            "loop": self._process.ended,
         }
 
     def _token(self) -> str:
@@ -215,27 +211,13 @@ class _Controller:
                 file.write(secrets.token_urlsafe(32))
         return path.read_text().strip()
 
-    def _run(self, work: Any, name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
-
     async def until_signal(self) -> int:
         """Wait for SIGINT or SIGTERM, or for a part that fails, whose error is raised."""
-        loop, received = asyncio.get_running_loop(), asyncio.Queue[int]()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, received.put_nowait, number)
-        waiting = asyncio.create_task(received.get())
-        done, _ = await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {waiting}:
-            task.result()
-        return waiting.result() if waiting in done else signal.SIGTERM
+        return await self._process.until_signal()
 
     async def close(self, *, everything: bool) -> None:
         """End the controller, and with `everything` Envoy and Prometheus too."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for closer in reversed(self._closers):
-            await closer()
+        await self._process.close()
         endpoint = read_json(self._layout.endpoint) or {}
         if endpoint.get("pid") == os.getpid():
             self._layout.endpoint.unlink(missing_ok=True)
@@ -248,21 +230,6 @@ async def down(directory: Path) -> bool:
     layout = Layout(directory)
     ended = await end_the_other(layout)
     return await DataPlaneProcesses(layout).stop() or ended
-
-
-async def _attempt(work: Awaitable[Any]) -> str:
-    try:
-        await work
-    except UnavailableError as error:
-        return str(error)
-    return "ok"
-
-
-def _closing(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    async def closer() -> None:
-        close()
-
-    return closer
 
 
 def _as_dicts(findings: Any) -> list[dict[str, Any]]:
