@@ -16,9 +16,11 @@ from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
 from controller.inventory import Inventory, ref_of
 from controller.journal import Journal
+from controller.logs import begin_look
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
 from controller.scene import KINDS
+from controller.tracing import span
 from controller.watcher import Watcher
 from controller.writer import Writer
 
@@ -121,7 +123,7 @@ class Loop:
         if now < self._last_look:
             self._due.clear()  # the clock was set back: times that were planned mean nothing
         self._last_look = now
-        with self._recorder.telemetry.look_seconds.time():
+        with self._recorder.telemetry.look_seconds.time(), span("look", look=begin_look()):
             try:
                 await self._pass(now)
                 # a rollback that did not wait for the history may have no later look to record it
@@ -147,6 +149,7 @@ class Loop:
             for key, entry in self._inventory.policies.items()
             if self._due.get(key, 0.0) <= now
         ]
+        self._recorder.telemetry.rollouts_due.set(len(due))
         asked = [rollout for rollout in due if rollout.asked]
         await self._open(asked)  # they do not wait for metrics
         await self._decide(asked)
@@ -274,7 +277,8 @@ class Loop:
             self.verdicts[key] = judgement.numbers
         watch = status.run.watch if status.run else None
         surges = len(watch.surges) if watch else 0
-        self._recorder.telemetry.show(key, status.weights, status.verdict, surges)
+        since = status.run.step_started_at if status.run and status.run.active else None
+        self._recorder.telemetry.show(key, status.weights, status.verdict, surges, since)
         self._recorder.news.tell("rollout", stored)
 
     def _pause(self, rollout: Rollout, decision: Decision, now: float) -> float:

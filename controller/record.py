@@ -36,7 +36,7 @@ class Recorder:
             return
         log.log(
             logging.WARNING if decision.warning else logging.INFO,
-            "%s: %s (%s): %s", key, decision.action, decision.reason, decision.message,
+            "%s: %s (%s): %s", key, decision.action, decision.reason, decision.message, extra={"policy": key},
         )  # fmt: skip
         if decision.notable:
             self.telemetry.decisions.labels(key, decision.action).inc()
@@ -52,7 +52,8 @@ class Recorder:
 
     async def warn(self, ref: Ref, reason: str, message: str) -> None:
         """Tell a person of something about an object that is not a decision."""
-        log.warning("%s/%s: %s: %s", ref.namespace, ref.name, reason, message)
+        key = f"{ref.namespace}/{ref.name}"
+        log.warning("%s: %s: %s", key, reason, message, extra={"policy": key})
         await self._event(ref, "Warning", reason, message)
 
     def failure(self, origin: str, message: str, about: str = "", error: Exception | None = None) -> None:
@@ -62,7 +63,13 @@ class Recorder:
         """
         self.telemetry.errors.labels(origin).inc()
         if self._told.get((origin, about)) != message:
-            log.warning("%s: %s", " ".join(filter(None, (origin, about))), message, exc_info=error)
+            log.warning(
+                "%s: %s",
+                " ".join(filter(None, (origin, about))),
+                message,
+                exc_info=error,
+                extra={"policy": about},
+            )
         self._told[origin, about] = message
 
     def internal(self, about: str, error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +39,7 @@ def start(
     ] = None,
 ) -> None:
     """Run Penstock for a folder: controller, Envoy, Prometheus and API. Ctrl-C ends them all."""
+    from controller.logs import set_up
     from controller.ports import UnavailableError
     from controller.standalone.alone import AlreadyRunningError
     from controller.standalone.control import DataPlaneError
@@ -49,7 +49,7 @@ def start(
     options = UpOptions(
         directory, api_port, address, ports(publish or []), prometheus_url, scrape_interval, history_url
     )
-    _log_to_stderr()
+    set_up()
     try:
         raise typer.Exit(asyncio.run(up(options, _announce)))
     except (AlreadyRunningError, DataPlaneError, LayoutError, UnavailableError) as error:
@@ -84,14 +84,3 @@ def ports(pairs: list[str]) -> dict[int, int]:
 
 def _announce(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for noisy in ("asyncio", "urllib3", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -40,6 +40,7 @@ from controller.standalone.store import LocalStore
 from controller.standalone.validation import validate
 from controller.standalone.xds import XdsFiles
 from controller.telemetry import Telemetry
+from controller.timed import TimedMetrics
 from istio.envoy.bootstrap import bootstrap
 from istio.envoy.telemetry import prometheus_config
 from istio.envoy.translate import Options
@@ -125,7 +126,8 @@ class _Controller:
         metrics = PrometheusMetrics(prometheus_url)
         self._process.closing(metrics.close)
         telemetry, news = Telemetry(), News()
-        collector = Collector(metrics, history, templates(), telemetry, settle=SETTLE_SECONDS)
+        timed = TimedMetrics(metrics, telemetry)
+        collector = Collector(timed, history, templates(), telemetry, settle=SETTLE_SECONDS)
         loop = Loop(
             store=store, history=history, dataplane=dataplane, collector=collector,
             recorder=Recorder(store, telemetry, news), clock=SystemClock(),
