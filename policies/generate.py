@@ -15,6 +15,8 @@ import yaml
 from policies import crd, reference
 
 ROOT = Path(__file__).resolve().parent.parent
+CRD_FOLDERS = ("policies/crd", "deploy/chart/crds", "deploy/kustomize/crds")
+"""Where the CRDs are: Helm and kustomize read only what is inside their own folders."""
 _HEAD = "# Made by `python -m policies.generate` from policies/model.py and the rules; do not edit.\n"
 
 
@@ -28,10 +30,11 @@ class _Dumper(yaml.SafeDumper):
 def files() -> dict[str, str]:
     """Return the content of every generated file, by its path in the repository."""
     definitions = {
-        f"policies/crd/{name}": _HEAD + yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=110)
+        name: _HEAD + yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=110)
         for name, definition in crd.definitions().items()
     }
-    return {**definitions, "docs/policy-reference.md": reference.markdown()}
+    copies = {f"{folder}/{name}": text for folder in CRD_FOLDERS for name, text in definitions.items()}
+    return {**copies, "docs/policy-reference.md": reference.markdown()}
 
 
 def stale(root: Path) -> list[str]:

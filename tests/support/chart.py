@@ -1,0 +1,58 @@
+"""The Helm chart in tests: rendered, and its rights given to a ServiceAccount.
+
+Tests of the controller run with these rights, never as admin: what the chart forgets, they miss.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from cluster.running import Cluster
+
+CHART = Path(__file__).parents[2] / "deploy" / "chart"
+KUBERNETES = "1.35.4"
+PROMETHEUS = "http://prometheus.monitoring:9090"
+RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+
+
+class ChartError(Exception):
+    """Helm refused; the text is what it said."""
+
+
+def objects(helm: Path, namespace: str, *, release: str = "penstock", **values: Any) -> list[dict[str, Any]]:
+    """Return what the chart makes of values, in Helm's order; `prometheus.url` has a value already."""
+    return [obj for obj in yaml.safe_load_all(rendered(helm, namespace, release=release, **values)) if obj]
+
+
+def rendered(helm: Path, namespace: str, *, release: str = "penstock", **values: Any) -> str:
+    """Return the text of the rendered chart; ChartError."""
+    values.setdefault("prometheus", {"url": PROMETHEUS})
+    command = [helm, "template", release, CHART, "-n", namespace, "--kube-version", KUBERNETES, "-f", "-"]
+    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChartError(done.stderr)
+    return done.stdout
+
+
+def install(cluster: Cluster, namespace: str, *, release: str | None = None, **values: Any) -> Path:
+    """Apply the chart's ServiceAccount and rights; return a kubeconfig that has these rights and no more.
+
+    The release is called like the namespace, so that the cluster-wide objects of different tests differ; its
+    lease has the name that `lease_name` gives. CRDs are the cluster's.
+    """
+    release = release or namespace
+    made = objects(cluster.binary("helm"), namespace, release=release, **values)
+    rights = [obj for obj in made if obj["kind"] in RIGHTS]
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    return cluster.kubeconfig_for(namespace, lease_name(release))
+
+
+def lease_name(release: str) -> str:
+    """Return what the chart calls a release's lease (and everything else): `--lease-name`."""
+    return release if "penstock" in release else f"{release}-penstock"
