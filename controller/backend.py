@@ -11,10 +11,9 @@ from controller.scene import MANAGER
 from controller.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from controller.api.backend import Verb
-    from controller.loop import Loop
     from controller.news import News
     from controller.ports import History, Object, Store
     from controller.telemetry import Telemetry
@@ -35,13 +34,19 @@ class ControllerBackend:
     """`controller.api.backend.Backend` over the ports and the loop."""
 
     def __init__(
-        self, *, store: Store, events: EventStore, history: History, loop: Loop, telemetry: Telemetry,
+        self, *, store: Store, events: EventStore, history: History,
+        verdicts: Callable[[], Mapping[str, Mapping[str, Any]]], telemetry: Telemetry,
         news: News, checks: Mapping[str, Callable[[], Awaitable[str]]],
-        findings: Callable[[], list[dict[str, Any]]],
+        findings: Callable[[], list[dict[str, Any]]], tolerated: Collection[str] = (),
     ) -> None:  # fmt: skip
-        """Put the parts together; `checks` are parts of the system by name, each "ok" or what is wrong."""
-        self._store, self._events, self._history, self._loop = store, events, history, loop
+        """Put the parts together; `verdicts` returns the last ones of the loop, by policy key.
+
+        `checks` are parts of the system by name, each "ok" or what is wrong; without the `tolerated` ones
+        there is still something to serve.
+        """
+        self._store, self._events, self._history, self._verdicts = store, events, history, verdicts
         self._telemetry, self._news, self._checks, self._findings = telemetry, news, checks, findings
+        self._tolerated = tolerated
 
     async def rollouts(self) -> list[Object]:
         """Return all policies with status and the newest verdict."""
@@ -54,7 +59,7 @@ class ControllerBackend:
     def _with_verdict(self, obj: Object) -> Object:
         """Add the verdict of the last look, which is not stored since it changes at every look."""
         meta = obj["metadata"]
-        verdict = self._loop.verdicts.get(f"{meta.get('namespace', 'default')}/{meta['name']}")
+        verdict = self._verdicts().get(f"{meta.get('namespace', 'default')}/{meta['name']}")
         return {
             **obj,
             "status": {**(obj.get("status") or {}), **({"lastVerdict": verdict} if verdict else {})},
@@ -106,7 +111,8 @@ class ControllerBackend:
     async def health(self) -> dict[str, Any]:
         """Return each part and whether the whole is ready."""
         parts = {name: await check() for name, check in self._checks.items()}
-        return {**parts, "ready": all(word == "ok" for word in parts.values())}
+        ready = all(word == "ok" for name, word in parts.items() if name not in self._tolerated)
+        return {**parts, "ready": ready}
 
     def metrics(self) -> bytes:
         """Return the controller's own metrics."""

@@ -133,8 +133,9 @@ class _Controller:
             recorder=Recorder(store, telemetry, news), clock=SystemClock(),
         )  # fmt: skip
         backend = ControllerBackend(
-            store=store, events=store, history=history, loop=loop, telemetry=telemetry, news=news,
-            checks=self._checks(store, metrics, dataplane), findings=lambda: _as_dicts(folder.findings),
+            store=store, events=store, history=history, verdicts=lambda: loop.verdicts, telemetry=telemetry,
+            news=news, checks=self._checks(store, metrics, dataplane),
+            findings=lambda: _as_dicts(folder.findings),
         )  # fmt: skip
         api = server(create_app(backend, self._token()))
         url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"

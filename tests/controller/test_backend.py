@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def backend(rig: Rig) -> ControllerBackend:
     return ControllerBackend(
-        store=rig.store, events=rig.store, history=rig.history, loop=rig.loop, telemetry=rig.telemetry,
-        news=News(), checks={}, findings=list,
+        store=rig.store, events=rig.store, history=rig.history, verdicts=lambda: rig.loop.verdicts,
+        telemetry=rig.telemetry, news=News(), checks={}, findings=list,
     )  # fmt: skip
 
 
