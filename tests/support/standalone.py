@@ -19,32 +19,27 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import yaml
 
-from controller.ports import NotFoundError, Ref
+from controller.ports import Ref
 from controller.standalone.layout import Layout
 from controller.standalone.listening import pick_port
 from controller.standalone.processes import DataPlaneProcesses
 from controller.standalone.store import LocalStore
-from controller.status import Status
-from policies.units import Duration
 from tests.support import mesh
 from tests.support.processes import end_all_of, of_folder
 from tests.support.upstream import Load, Upstream, serving
+from tests.support.watched import BASE_RATE, PATIENCE, REQUESTS_PER_SECOND, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from controller.ports import Object
     from controller.standalone.processes import Running
-    from controller.status import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "ranker"
 POLICY = Ref("RolloutPolicy", "ml", HOST)
 ROUTE = Ref("VirtualService", "ml", HOST)
-BASE_RATE = 0.05
 SCRAPE_INTERVAL = "500ms"
-PATIENCE = 45.0
-REQUESTS_PER_SECOND = 80
 
 LONG = ({"weight": 30, "hold": "1h"}, {"weight": 60})
 """Steps of a run that stays where it is until something happens to it."""
@@ -105,7 +100,7 @@ def _environment() -> dict[str, str]:
     return {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
 
 
-class Standalone:
+class Standalone(Watched):
     """One folder, its Penstock, its upstreams and its load; an async context manager.
 
     `start=False` leaves `up` and the load to the test, `load=False` sends nothing.
@@ -115,6 +110,7 @@ class Standalone:
         self, folder: Path, *, steps: Any = LONG, decision: Mapping[str, Any] | None = None,
         options: tuple[str, ...] = (), start: bool = True, load: bool = True,
     ) -> None:  # fmt: skip
+        self.policy_ref, self.route_ref = POLICY, ROUTE
         self.home = folder
         self.folder = folder / "manifests"
         self.layout = Layout(self.folder)
@@ -294,48 +290,6 @@ class Standalone:
             self._store = await LocalStore.open(self.layout.store)
         return await self._store.get(ref)
 
-    async def status(self) -> Status:
-        """Return the rollout's status."""
-        return Status.of(await self.live(POLICY))
-
-    async def run(self) -> Run:
-        """Return the present or last run."""
-        run = (await self.status()).run
-        assert run is not None
-        return run
-
-    async def weights(self) -> list[int]:
-        """Return the live weights of v1 and v2; they are whole and sum to 100, whatever else is so."""
-        route = (await self.live(ROUTE))["spec"]["http"][0]["route"]
-        weights = [destination["weight"] for destination in route]
-        assert all(type(weight) is int for weight in weights)
-        assert sum(weights) == 100
-        return weights
-
-    # --- waiting
-
-    async def eventually(self, condition: Callable[[], Awaitable[Any]], *what: object) -> Any:
-        """Wait until a condition holds and return what it gave; `what` is said when it does not come."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE
-        while not (found := await condition()):
-            words = " ".join(map(str, what))
-            assert loop.time() < end, f"waited in vain for {words}; penstock said:\n{self.said()[-4000:]}"
-            await asyncio.sleep(0.1)
-        return found
-
-    async def until(self, condition: Callable[[Status], object], what: str) -> Status:
-        """Wait until the rollout's status fulfils a condition, and return it."""
-
-        async def fulfilled() -> Status | None:
-            with contextlib.suppress(NotFoundError):  # it is not applied yet
-                status = await self.status()
-                return status if condition(status) else None
-            return None
-
-        found: Status = await self.eventually(fulfilled, what)
-        return found
-
     async def until_found(self, *parts: str) -> dict[str, Any]:
         """Wait for a finding whose message has all these parts, and return it."""
 
@@ -346,66 +300,6 @@ class Standalone:
         seen: list[dict[str, Any]] = []
         finding: dict[str, Any] = await self.eventually(found, f"a finding with {parts} in", seen)
         return finding
-
-    async def until_event(self, reason: str, *parts: str) -> dict[str, Any]:
-        """Wait for an event with this reason whose message has all these parts, and return it."""
-
-        async def found() -> dict[str, Any] | None:
-            return next(
-                (e for e in await self.events()
-                 if e["reason"] == reason and all(part in e["message"] for part in parts)),
-                None,
-            )  # fmt: skip
-
-        event: dict[str, Any] = await self.eventually(found, f"an event {reason} with {parts}")
-        return event
-
-    async def flowing(self) -> None:
-        """Wait until the versions have answered some more requests."""
-        goal = self.load.total + REQUESTS_PER_SECOND
-
-        async def served() -> bool:
-            return self.load.total >= goal
-
-        await self.eventually(served, "answers to requests")
-
-    async def intervals(self, count: float) -> None:
-        """Let some intervals of the policy pass."""
-        step = Duration.parse(self.policy["spec"]["decision"]["interval"])
-        await asyncio.sleep(count * step.seconds)
-
-    # --- runs
-
-    async def under_way(self) -> Run:
-        """Wait until a run is open and its weights are confirmed."""
-        status = await self.until(lambda s: s.run and s.run.active and s.run.applied, "a run under way")
-        assert status.run is not None
-        return status.run
-
-    async def fresh_run(self) -> Run:
-        """Put everything right, end the present run and start another one."""
-        self.control.error_rate = self.candidate.error_rate = BASE_RATE
-        run = (await self.status()).run
-        if run is not None and run.active:
-            await self.abort()
-        await self.act("retry")
-        number = 0 if run is None else run.number
-        await self.until(lambda s: s.run and s.run.number > number, "another run")
-        return await self.under_way()
-
-    async def abort(self) -> None:
-        """Abort, and wait until all traffic is on the control."""
-        await self.act("abort")
-        status = await self.until(lambda s: s.run and s.run.outcome and s.run.applied, "the abort")
-        assert status.run is not None
-        assert (status.run.outcome, status.run.reason) == ("RolledBack", "Aborted")
-        assert await self.weights() == [100, 0]
-
-    async def decided(self) -> tuple[str | None, str]:
-        """Wait until the run is over and its weights are in force; return outcome and reason."""
-        status = await self.until(lambda s: s.run and s.run.outcome and s.run.applied, "a decision")
-        assert status.run is not None
-        return status.run.outcome, status.run.reason
 
     def forget_storage(self) -> None:
         """Take Prometheus' samples away while it runs; it misses them when it starts again."""
