@@ -240,7 +240,7 @@ def _shared_routes(policies: Sequence[Loaded[RolloutPolicy]]) -> Iterator[Findin
         for ref, path in _refs(policy.value):
             seen = owners[policy.value.metadata.namespace, ref.name]
             for other, theirs, where in seen:
-                if other.value.key != policy.value.key and _overlap(ref, theirs):
+                if other.value.key != policy.value.key and overlap(ref, theirs):
                     routes = sorted({*ref.routes} & {*theirs.routes}) or ["its only route"]
                     message = (
                         f"{other.value.key} manages {', '.join(routes)} of VirtualService {ref.name} already "
@@ -257,6 +257,6 @@ def _refs(policy: RolloutPolicy) -> Iterator[tuple[VirtualServiceRef, str]]:
         yield ref, f"spec.virtualServices[{index}]"
 
 
-def _overlap(one: VirtualServiceRef, other: VirtualServiceRef) -> bool:
+def overlap(one: VirtualServiceRef, other: VirtualServiceRef) -> bool:
     """Tell whether two lists of routes meet; none listed means the only route there is."""
     return not one.routes or not other.routes or bool({*one.routes} & {*other.routes})
