@@ -1,28 +1,91 @@
-"""Manual actions: an annotation with a nonce, so that each happens once, whoever asks and however often."""
+"""Manual actions: asked for with a nonce, so that each happens once, whoever asks and however often.
+
+There are two places to ask in: an annotation (written by the CLI, the API, or by hand) and the policy's spec
+(for GitOps). Both may hold an action that was answered long ago; the status remembers the last `KEPT` nonces.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
+from controller.status import Status
+from policies.model import ManualAction
 
 if TYPE_CHECKING:
     from controller.ports import Object
+    from controller.status import Status
 
 ANNOTATION = "penstock.dev/action"
-"""Holds the last action asked for, as JSON {verb, nonce, actor}."""
+"""Holds the last action asked for: JSON {verb, nonce, actor}, or by hand `VERB:NONCE`."""
+VERBS: tuple[str, ...] = get_args(ManualAction.model_fields["verb"].annotation)
+BY_HAND = re.compile(r"\s*([a-z-]+):(\S+)\s*")
+LONGEST_NONCE = 63
 
 
-def action_of(obj: Object) -> Action | None:
-    """Read the action that an object asks for; anything malformed is no action."""
+class MalformedError(ValueError):
+    """An annotation that asks for something, but not for an action."""
+
+
+def pending(obj: Object, status: Status) -> Action | None:
+    """Return the action that waits for an answer; an abort goes before anything else."""
+    waiting = [action for action in _asked(obj)[0] if not status.has_answered(action.nonce)]
+    return min(waiting, key=lambda action: action.verb != "abort", default=None)
+
+
+def problem(obj: Object, status: Status) -> str:
+    """Return why what an object asks for will not happen, in words; empty when there is nothing to say."""
+    actions, malformed = _asked(obj)
+    used = [action for action in actions if status.answered_otherwise(action.nonce, action.verb)]
+    told = [f"nonce {each.nonce} of {each.verb} was used before: choose another one" for each in used]
+    return "; ".join([malformed, *told] if malformed else told)
+
+
+def _asked(obj: Object) -> tuple[list[Action], str]:
+    """Return the actions of annotation and spec, and what is wrong with the annotation."""
     text = (obj["metadata"].get("annotations") or {}).get(ANNOTATION)
-    try:
-        data = json.loads(text) if text else None
-        return data and Action(str(data["nonce"]), str(data["verb"]), str(data.get("actor", "unknown")))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+    wanted = (obj.get("spec") or {}).get("action")
+    if not text and not wanted:
+        return [], ""
+    actions, malformed = [], ""
+    if text:
+        try:
+            actions.append(_read(text))
+        except MalformedError as error:
+            malformed = f"annotation {ANNOTATION}: {error}"
+    if wanted:
+        actions.append(Action(wanted["nonce"], wanted["verb"], "the policy's spec"))
+    return actions, malformed
+
+
+def _read(text: str) -> Action:
+    data: Any
+    if short := BY_HAND.fullmatch(text):
+        data = {"verb": short[1], "nonce": short[2], "actor": "annotation"}
+    else:
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise MalformedError(f"neither VERB:NONCE nor JSON: {text[:80]!r}") from error
+    if not isinstance(data, dict) or not data.get("nonce") or not data.get("verb"):
+        raise MalformedError("an action has a verb and a nonce")
+    verb, nonce = str(data["verb"]), str(data["nonce"])
+    if verb not in VERBS:
+        raise MalformedError(f"unknown verb {verb[:80]!r}; there are {', '.join(VERBS)}")
+    if len(nonce) > LONGEST_NONCE:
+        raise MalformedError(f"a nonce has at most {LONGEST_NONCE} characters")
+    return Action(nonce, verb, str(data.get("actor") or "unknown")[:128])
+
+
+def check(obj: Object, verb: str) -> None:
+    """ValueError when an action makes no sense now: most are for a run in progress, retry is for none."""
+    run = Status.of(obj).run
+    if (run is not None and run.active) == (verb == "retry"):
+        state = "a run is in progress" if verb == "retry" else "no run is in progress"
+        raise ValueError(f"cannot {verb} {obj['metadata']['name']}: {state}")
 
 
 def request(obj: Object, verb: str, actor: str) -> tuple[str, list[dict[str, Any]]]:

@@ -31,9 +31,17 @@ class World:
     """What is so, as far as it can be read."""
 
     revisions: Mapping[str, str] = field(default_factory=dict)
-    """Revision per variant that can take traffic now."""
+    """What each variant is, if that is known; also of one that takes no traffic now."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Variants that cannot, and why."""
+    """Variants that take no traffic, and why."""
+    rolling: Mapping[str, str] = field(default_factory=dict)
+    """Variants whose pods are not all there in the present revision, and why."""
+    failing: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with the pods of the candidate of an open run, in words, by reason."""
+    taken: str = ""
+    """The older policy that has the route, if there is one."""
+    invalid: str = ""
+    """Why the policy cannot be used as it stands; the last valid one is used instead."""
     live: Mapping[str, int] | None = None
     """Weights in force in the VirtualService, per variant; None when the route cannot be read."""
     route_error: str = ""
@@ -122,8 +130,8 @@ class Case:
     @property
     def action(self) -> Action | None:
         """The manual action that has not been seen yet."""
-        action, last = self.world.action, self.status.last_action
-        return None if action is None or (last is not None and last.nonce == action.nonce) else action
+        action = self.world.action
+        return None if action is None or self.status.has_answered(action.nonce) else action
 
     def hold(self, reason: str, message: str, *, warning: bool = False) -> Decision:
         """Change nothing, and say why."""

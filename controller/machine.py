@@ -54,5 +54,4 @@ def _acknowledged(decision: Decision, case: Case) -> Decision:
     if action is None or decision.action in {"Settle", "Confirm"} or decision.reason in UNANSWERED:
         return decision
     seen = LastAction(nonce=action.nonce, verb=action.verb, result=f"{decision.reason}: {decision.message}")
-    status = decision.status.model_copy(update={"last_action": seen})
-    return replace(decision, status=status, notable=True)
+    return replace(decision, status=decision.status.with_answer(seen), notable=True)

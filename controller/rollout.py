@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from controller.actions import action_of
+from controller.actions import pending
 from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied, Ref, Tick
@@ -62,8 +62,7 @@ class Rollout:
     @property
     def asked(self) -> bool:
         """Whether a person waits for an answer."""
-        action, last = action_of(self.entry.obj), self.entry.status.last_action
-        return action is not None and (last is None or last.nonce != action.nonce)
+        return pending(self.entry.obj, self.entry.status) is not None
 
     @property
     def measurable(self) -> bool:
@@ -93,7 +92,8 @@ class Rollout:
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
             changed_by=scene.changed_by, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),
-            metrics_error=self.error or (dossier.error if dossier else ""), action=action_of(self.entry.obj),
+            metrics_error=self.error or (dossier.error if dossier else ""),
+            action=pending(self.entry.obj, self.entry.status),
             surges=self.watch.alarms if self.watch else {}, unwatchable=self.unwatchable,
         )  # fmt: skip
         judgement = dossier.judgement if dossier else Judgement()

@@ -31,6 +31,9 @@ Time = Annotated[float, PlainValidator(from_rfc3339), PlainSerializer(to_rfc3339
 
 Outcome = Literal["Promoted", "RolledBack", "Superseded"]
 Truth = Literal["True", "False", "Unknown"]
+COPY_OVER = frozenset({"Done", "GivenUp", "Skipped"})
+KEPT_ANSWERS = 32
+"""How many manual actions are remembered, so that none happens twice."""
 
 
 class Part(BaseModel):
@@ -56,6 +59,28 @@ class LastAction(Part):
     nonce: str
     verb: str
     result: str
+
+
+class Copying(Part):
+    """How far the copy of the promoted version to the control is (`controller.promotion`)."""
+
+    phase: Literal["Writing", "RollingOut", "Returning", "Failed", "Done", "GivenUp", "Skipped"]
+    since: Time
+    """When the phase began."""
+    attempt: int = 1
+    revision: str = ""
+    """What the control is since the copy was written."""
+    message: str = ""
+    """Why it failed, was given up, or is not needed."""
+
+
+class Idle(Part):
+    """The version without traffic, scaled to zero (`controller.idle`)."""
+
+    variant: str
+    revision: str
+    """What it was when it was scaled down; another one is scaled up again."""
+    phase: Literal["Down", "Asleep", "Waking", "LeftAlone"]
 
 
 class Watching(Part):
@@ -95,6 +120,18 @@ class Run(Part):
     ended_at: Time | None = None
     watch: Watching | None = None
     """After a promotion, if the policy asks for it."""
+    copying: Copying | None = None
+    """After a promotion by copy."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether the promoted version is still being copied to the control."""
+        return self.copying is not None and self.copying.phase not in COPY_OVER
+
+    @property
+    def carrier(self) -> str:
+        """Return the variant that is to have most of the traffic."""
+        return max(self.weights, key=lambda name: self.weights[name])
 
     @property
     def watched(self) -> bool:
@@ -131,6 +168,10 @@ class Status(Part):
     settled: dict[str, str] = Field(default_factory=dict)
     """Revision per variant that needs no run: it was judged, or it was the control."""
     last_action: LastAction | None = None
+    answered: tuple[str, ...] = ()
+    """The last manual actions, oldest first, as VERB:NONCE."""
+    idle: Idle | None = None
+    """The version without traffic, if it was scaled down."""
     conditions: tuple[Condition, ...] = ()
 
     @classmethod
@@ -141,6 +182,25 @@ class Status(Part):
     def dump(self) -> dict[str, Any]:
         """Return the status as JSON values."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def has_answered(self, nonce: str) -> bool:
+        """Tell whether a manual action was answered before."""
+        return any(each.partition(":")[2] == nonce for each in self._answers())
+
+    def answered_otherwise(self, nonce: str, verb: str) -> bool:
+        """Tell whether a nonce was used, but for another verb only."""
+        return self.has_answered(nonce) and f"{verb}:{nonce}" not in self._answers()
+
+    def with_answer(self, answer: LastAction) -> Status:
+        """Return the status that remembers the answer to a manual action."""
+        answered = (*self._answers(), f"{answer.verb}:{answer.nonce}")[-KEPT_ANSWERS:]
+        return self.model_copy(update={"last_action": answer, "answered": answered})
+
+    def _answers(self) -> tuple[str, ...]:
+        """Return all that is remembered; older versions of Penstock kept the last action only."""
+        last = self.last_action
+        known = () if last is None else (f"{last.verb}:{last.nonce}",)
+        return self.answered if set(known) <= set(self.answered) else (*self.answered, *known)
 
     def condition(self, type_: str) -> Condition | None:
         """Return one condition, or None."""
