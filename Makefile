@@ -4,10 +4,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo demo-aa test check fmt generate clean
+.PHONY: help setup demo demo-aa cluster demo-cluster test check fmt generate clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: .venv/.ready  ## Python packages, Envoy and Prometheus, by name, without root where possible
 	@tools/prometheus.sh >/dev/null
@@ -22,8 +22,15 @@ demo: setup  ## Three rollouts on real traffic: one promoted, two rolled back (u
 demo-aa: setup  ## The same with three identical versions: nothing may be rolled back
 	@$(BIN)/python -m demo --aa
 
+cluster: setup  ## A real Kubernetes with Istio, Envoy and Prometheus on loopback; Ctrl-C ends it (built once, ~15 min)
+	@$(BIN)/python -m cluster
+
+demo-cluster: setup  ## The demo on that cluster, by `penstock run` and kubectl
+	@$(BIN)/python -m demo.cluster
+
 test: setup  ## Every test: unit, property, contract and real processes
 	@tools/postgresql.sh
+	@$(BIN)/python -m cluster --build-only || [ "$$CI" != true ]
 	@$(BIN)/python -m pytest -q
 
 check: setup  ## Lint, types, import contracts, generated files
