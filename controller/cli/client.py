@@ -1,12 +1,13 @@
-"""The controller's API over HTTP, for commands: bounded in time, and every failure is one clear sentence.
+"""The controller's API for commands: bounded in time, and every failure is one clear sentence.
 
-The token of a folder goes to that folder's own controller only; another server gets `PENSTOCK_TOKEN`.
+It is asked over HTTP, or through kubectl (`controller.cli.kubectl`). The token of a folder goes to that
+folder's own controller only; another server gets `PENSTOCK_TOKEN`.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -16,6 +17,7 @@ from controller.cli.options import fail
 from controller.view import RolloutView
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -34,36 +36,40 @@ class ApiError(Exception):
     """The API could not be reached, refused, or answered something else; the text says what."""
 
 
+class Transport(Protocol):
+    """A way to a controller's API."""
+
+    where: str
+    """What to call it in messages."""
+
+    def ask(
+        self, method: str, path: Sequence[str], query: Mapping[str, Any], body: Mapping[str, Any] | None
+    ) -> bytes:
+        """Return what the API answers with success; ApiError."""
+
+
 class Client:
     """One controller's API."""
 
-    def __init__(self, url: str, token: str | None = None, *, absent: str | None = None) -> None:
-        """`absent` is what to tell when nobody listens at `url`."""
-        self._url = url.rstrip("/")
-        self._token = token
-        self._absent = absent or f"no answer from {self._url}"
-        self._session = requests.Session()
-        self._session.trust_env = (
-            absent is None
-        )  # a folder's controller is on this machine: no proxy, no netrc
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def get(self, type_: type[T], *path: str, **query: str | float | None) -> T:
         """Return the answer at a path, checked to be of a type; ApiError."""
-        response = self._ask("GET", path, query)
+        answer = self._transport.ask("GET", path, query, None)
         try:
-            return TypeAdapter(type_).validate_json(response.content)
+            return TypeAdapter(type_).validate_json(answer)
         except ValidationError as error:
-            raise ApiError(f"{self._url} does not answer as a controller of this version does") from error
+            where = self._transport.where
+            raise ApiError(f"{where} does not answer as a controller of this version does") from error
 
     def text(self, *path: str) -> str:
         """Return the answer at a path as it is; ApiError."""
-        response = self._ask("GET", path, {})
-        response.encoding = "utf-8"
-        return response.text
+        return self._transport.ask("GET", path, {}, None).decode("utf-8", "replace")
 
     def post(self, *path: str, body: dict[str, Any]) -> None:
         """Send a document; ApiError."""
-        self._ask("POST", path, {}, body)
+        self._transport.ask("POST", path, {}, body)
 
     def items(self, type_: type[T], *path: str, **query: str | float | None) -> list[T]:
         """Return the items of the list at a path; ApiError."""
@@ -80,10 +86,24 @@ class Client:
             if after is None:
                 return items
 
-    def _ask(
-        self, method: str, path: tuple[str, ...], query: dict[str, Any], body: dict[str, Any] | None = None
-    ) -> requests.Response:
-        url = "/".join([self._url, *(quote(part, safe="") for part in path)])
+
+class Http:
+    """A controller's API at an address."""
+
+    def __init__(self, url: str, token: str | None = None, *, absent: str | None = None) -> None:
+        """`absent` is what to tell when nobody listens at `url`."""
+        self.where = url.rstrip("/")
+        self._token = token
+        self._absent = absent or f"no answer from {self.where}"
+        self._session = requests.Session()
+        # a folder's controller is on this machine: no proxy, no netrc
+        self._session.trust_env = absent is None
+
+    def ask(
+        self, method: str, path: Sequence[str], query: Mapping[str, Any], body: Mapping[str, Any] | None
+    ) -> bytes:
+        """Return what the API answers with success; ApiError."""
+        url = "/".join([self.where, *(quote(part, safe="") for part in path)])
         try:
             response = self._session.request(
                 method,
@@ -97,12 +117,12 @@ class Client:
         except requests.ConnectionError as error:
             raise ApiError(self._absent) from error
         except requests.Timeout as error:
-            raise ApiError(f"{self._url} does not answer in time") from error
+            raise ApiError(f"{self.where} does not answer in time") from error
         except requests.RequestException as error:
-            raise ApiError(f"{self._url}: {error}") from error
+            raise ApiError(f"{self.where}: {error}") from error
         if response.status_code >= 300:
-            raise ApiError(_words(response, self._url))
-        return response
+            raise ApiError(_words(response, self.where))
+        return response.content
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token:
@@ -120,10 +140,14 @@ def _words(response: requests.Response, url: str) -> str:
 
 def connect(server: str | None, directory: Path | None) -> Client:
     """Return the client that the options and the environment mean; ends the command when there is none."""
+    if server and server.startswith("kubectl:"):
+        from controller.cli.kubectl import kubectl_of
+
+        return Client(kubectl_of(server))
     if server:
         if not server.startswith(("http://", "https://")):
-            fail(f"--server must be an http:// or https:// address, not {server}", 2)
-        return Client(server, os.environ.get("PENSTOCK_TOKEN"))
+            fail(f"--server must be an http:// or https:// address or kubectl:, not {server}", 2)
+        return Client(Http(server, os.environ.get("PENSTOCK_TOKEN")))
     from controller.standalone.layout import Layout, LayoutError, read_json
 
     try:
@@ -138,7 +162,7 @@ def connect(server: str | None, directory: Path | None) -> Client:
     if not isinstance(url, str):
         fail(absent)
     token = os.environ.get("PENSTOCK_TOKEN") or _token(layout.token)
-    return Client(url, token, absent=absent)
+    return Client(Http(url, token, absent=absent))
 
 
 def _token(path: Path) -> str | None:
