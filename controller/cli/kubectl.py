@@ -1,8 +1,8 @@
 """A cluster's controller, asked through kubectl: by its connection, its login and its rights.
 
-Lists, status and actions need nothing but the Kubernetes API: RolloutPolicies, their events, and the
-annotation `penstock.dev/action`; Kubernetes decides who may. Evidence, reports and history are the controller's
-own: they are read from its Service through the API server's proxy, so no port is open anywhere.
+Lists, status and actions need nothing but the Kubernetes API: RolloutPolicies, their events and the
+annotation `penstock.dev/action`; Kubernetes decides who may. Evidence, reports and history are the
+controller's: they are read from its Service through the API server's proxy, so no port is open anywhere.
 """
 
 from __future__ import annotations
