@@ -1,0 +1,131 @@
+"""Where the API server is and who we are there: the only importer of `kubernetes`.
+
+Takes from it the reading of kubeconfigs (exec plugins, token files, client certificates), the credentials of
+a pod (whose token is read again every minute, since the kubelet rotates it) and the HTTP session. Nothing
+typed passes here: requests and answers are JSON. The package takes 0.4 s to import, so it is imported when a
+connection is opened, and whoever does not talk to a cluster does not pay for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from controller.ports import UnavailableError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+USER_AGENT = "penstock"
+LOAD_SECONDS = 30.0
+"""How long credentials may take to be loaded: plugins ask clouds."""
+RENEW_SECONDS = 10.0
+"""How often credentials are loaded again at most, however often the API server refuses them."""
+_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Connection:
+    """One HTTP session to one API server; make it with `open`, end it with `close`."""
+
+    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
+        self._kubeconfig, self._context = kubeconfig, context
+        self._client: Any = None
+        self._identity: tuple[Any, ...] = ()
+        self._renewing = asyncio.Lock()
+        self._loaded = 0.0
+        self.namespace = "default"
+        """The namespace of the context, or of the pod."""
+
+    @classmethod
+    async def open(cls, kubeconfig: Path | None = None, context: str | None = None) -> Self:
+        """Connect by a kubeconfig, else by $KUBECONFIG, as a pod, or by ~/.kube/config; UnavailableError."""
+        connection = cls(kubeconfig or _default(), context)
+        await connection._load()
+        return connection
+
+    @property
+    def server(self) -> str:
+        """The address of the API server."""
+        return str(self._client.configuration.host)
+
+    async def close(self) -> None:
+        """Close the session and everything that is open in it."""
+        await self._client.close()
+
+    async def send(
+        self, method: str, url: str, *, body: Any = None, content_type: str, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """Send one request; the answer is yet to be read, and to be released or closed by the caller."""
+        client = self._client
+        headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": USER_AGENT}
+        for auth in (await client.configuration.auth_settings()).values():
+            headers["Authorization"] = auth["value"].strip()
+        answer = await client.rest_client.request(
+            method, self.server + url, headers=headers, body=body, _request_timeout=limits
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def renew(self) -> bool:
+        """Load the credentials again after they were refused; tell whether that was done just now.
+
+        However many requests are refused at once, they are loaded once.
+        """
+        asked = time.monotonic()
+        async with self._renewing:
+            if self._loaded < asked:
+                if time.monotonic() - self._loaded < RENEW_SECONDS:
+                    return False
+                await self._load()
+            return True
+
+    async def _load(self) -> None:
+        from kubernetes.aio.client import ApiClient, Configuration  # noqa: PLC0415
+
+        configuration = Configuration()
+        configuration.connection_pool_maxsize = 0  # every watch holds a connection
+        configuration.retries = None
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                self.namespace = await self._configure(configuration)
+        except Exception as error:  # a kubeconfig is anybody's YAML, and a plugin anybody's program
+            where = f"the kubeconfig {self._kubeconfig}" if self._kubeconfig else "the pod's service account"
+            raise UnavailableError(f"{where} cannot be used: {error or type(error).__name__}") from error
+        self._loaded = time.monotonic()
+        identity = tuple(
+            getattr(configuration, key)
+            for key in ("host", "ssl_ca_cert", "cert_file", "key_file", "verify_ssl", "tls_server_name")
+        )
+        if self._client is not None and identity == self._identity and not configuration.cert_file:
+            self._client.configuration.api_key = configuration.api_key  # watches need not be cut for a token
+            self._client.configuration.refresh_api_key_hook = configuration.refresh_api_key_hook
+            return
+        old, self._client, self._identity = self._client, ApiClient(configuration), identity
+        if old is not None:
+            await old.close()
+
+    async def _configure(self, configuration: Any) -> str:
+        from kubernetes.aio import config  # noqa: PLC0415
+
+        if self._kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)
+            return (_POD / "namespace").read_text().strip()
+        loader = await config.load_kube_config(
+            str(self._kubeconfig),
+            context=self._context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+        return str(loader.current_context["context"].get("namespace") or "default")
+
+
+def _default() -> Path | None:
+    """Return the kubeconfig to use when none is named, or None for the pod's own credentials."""
+    if named := os.environ.get("KUBECONFIG"):
+        return Path(named)
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    return Path.home() / ".kube/config"
