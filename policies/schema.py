@@ -46,6 +46,11 @@ class _Generator(GenerateJsonSchema):
         return str(dft) if isinstance(dft, Quantity) else super().encode_default(dft)
 
 
+def _tells(default: Any) -> bool:
+    """Tell whether a default says something: null and empty ones do not."""
+    return bool(default) or isinstance(default, bool | int)
+
+
 @cache
 def definitions(model: type[BaseModel]) -> dict[str, Any]:
     """Return pydantic's JSON schema of `model`, by alias, with its `$defs`; not to be changed."""
@@ -73,8 +78,10 @@ def inlined(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
         kept["enum"] = [node["const"]]
     if kept.get("additionalProperties") is False:
         del kept["additionalProperties"]
-    if not kept.get("default", True) and not isinstance(kept["default"], bool | int):
+    if "default" in kept and not _tells(kept["default"]):
         del kept["default"]
+    elif isinstance(kept.get("default"), dict):
+        kept["default"] = {name: value for name, value in kept["default"].items() if _tells(value)}
     if "properties" in node:
         kept["properties"] = {name: inlined(field, defs) for name, field in node["properties"].items()}
     if "items" in node:

@@ -75,6 +75,9 @@ def test_defaults_are_complete_values():
     assert decision["default"] == {name: field["default"] for name, field in decision["properties"].items()}
     assert decision["default"]["noDataTimeout"] == "5m"
     assert [path for path, node in ALL if node.get("default", 0) in ("", None, [], {})] == []
+    within = {path: node["default"] for path, node in ALL if isinstance(node.get("default"), dict)}
+    assert within[".spec.promotion"] == {"mode": "swap"}  # the API server takes no null for an absent field
+    assert [path for path, default in within.items() if None in default.values()] == []
 
 
 def test_a_rollout_has_a_status_and_columns_for_kubectl():
