@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 from controller.cluster.answers import Request
@@ -47,6 +48,13 @@ class ClusterStore:
             for namespace in self._namespaces
         }
         self._tasks: Sequence[asyncio.Task[None]] = ()
+        self._fenced = True
+
+    def unfenced(self) -> ClusterStore:
+        """Return the same store for writes that people ask for: they need no leader."""
+        view = copy.copy(self)
+        view._fenced = False  # noqa: SLF001 - of this very class
+        return view
 
     def start(self) -> None:
         """Begin to list and watch; what fails is tried again for ever."""
@@ -76,7 +84,11 @@ class ClusterStore:
     @property
     def stale_seconds(self) -> float:
         """Seconds since the API server was last heard of the kind that it was last heard of."""
-        return max(informer.stale_seconds for informer in self._informers.values())
+        return max(map(self.stale_seconds_of, self._resources))
+
+    def stale_seconds_of(self, kind: str) -> float:
+        """Seconds since the API server was last heard of a kind, in the namespace where that is longest ago."""
+        return max(informer.stale_seconds for informer in self._of(kind))
 
     async def list(self, kind: str, namespace: str | None = None) -> list[Object]:
         """Return all objects of a kind, by namespace and name; UnavailableError."""
@@ -132,7 +144,9 @@ class ClusterStore:
     ) -> Object:
         resource = self._resources[ref.kind]
         request = Request("patch", resource, ref.namespace, ref.name, subresource)
-        answer = await self._kube.call(request, list(operations), params={"fieldManager": manager})
+        answer = await self._kube.call(
+            request, list(operations), params={"fieldManager": manager}, fenced=self._fenced
+        )
         obj = resource.trim(answer)
         for informer in self._of(ref.kind, ref.namespace):
             informer.wrote(obj)
