@@ -87,7 +87,7 @@ class ClusterStore:
         return max(map(self.stale_seconds_of, self._resources))
 
     def stale_seconds_of(self, kind: str) -> float:
-        """Seconds since the API server was last heard of a kind, in the namespace where that is longest ago."""
+        """Seconds since the API server was last heard of a kind, in whichever namespace that is longest."""
         return max(informer.stale_seconds for informer in self._of(kind))
 
     async def list(self, kind: str, namespace: str | None = None) -> list[Object]:
