@@ -12,7 +12,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
-from controller.status import Status
 from policies.model import ManualAction
 
 if TYPE_CHECKING:
@@ -78,14 +77,6 @@ def _read(text: str) -> Action:
     if len(nonce) > LONGEST_NONCE:
         raise MalformedError(f"a nonce has at most {LONGEST_NONCE} characters")
     return Action(nonce, verb, str(data.get("actor") or "unknown")[:128])
-
-
-def check(obj: Object, verb: str) -> None:
-    """ValueError when an action makes no sense now: most are for a run in progress, retry is for none."""
-    run = Status.of(obj).run
-    if (run is not None and run.active) == (verb == "retry"):
-        state = "a run is in progress" if verb == "retry" else "no run is in progress"
-        raise ValueError(f"cannot {verb} {obj['metadata']['name']}: {state}")
 
 
 def request(obj: Object, verb: str, actor: str) -> tuple[str, list[dict[str, Any]]]:
