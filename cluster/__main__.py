@@ -45,7 +45,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit status."""
     options = parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell's `&` has SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         ensure_built()
         if not options.build_only:

@@ -80,13 +80,13 @@ class Part:
         if self.running:
             raise PartError(f"{self.name} runs already")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._process = _starter.submit(self._spawn).result()
+        _starter.submit(self._spawn).result()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> None:
         tied = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            return subprocess.Popen(
+            self._process = subprocess.Popen(
                 [*tied, *self.spec.argv],
                 cwd=self.folder,
                 env={**os.environ, **self.spec.env},
@@ -110,25 +110,18 @@ class Part:
 
     def stop(self, grace: float = GRACE_S) -> None:
         """End it as its operator would, and by force when it takes longer than `grace` seconds."""
-        self.ask_to_end()
-        self.wait_ended(grace)
-
-    def ask_to_end(self) -> None:
-        """Send SIGTERM without waiting."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # a suspended process would never know
-
-    def wait_ended(self, grace: float) -> None:
-        """Wait until it has ended; after `grace` seconds by force."""
-        if self._process is None:
-            return
         try:
-            self._process.wait(grace)
+            if self._process is not None:
+                self._process.wait(grace)
         except subprocess.TimeoutExpired:
+            pass
+        finally:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as the kernel would when memory is short."""
+        """End it at once, as the kernel does when memory is short; its children too."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()

@@ -116,13 +116,18 @@ class Cluster:
             self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(manifest))
         self.part("envoy").launch()
 
+    def mend(self) -> None:
+        """Start what has ended and resume what was suspended."""
+        for part in self.parts.values():
+            part.resume()
+            if not part.running:
+                part.start()
+
     def end(self) -> None:
-        """End all parts, the last started first; none outlives this call."""
-        ending = list(reversed(self.parts.values()))
-        for part in ending:
-            part.ask_to_end()
-        for part in ending:
-            part.wait_ended(END_GRACE_S)
+        """End all parts, the last started first, whatever becomes of one; none outlives this call."""
+        with contextlib.ExitStack() as ending:
+            for part in self.parts.values():
+                ending.callback(part.stop, END_GRACE_S)
 
 
 @contextlib.contextmanager
