@@ -26,9 +26,15 @@ STALLED = frozenset(
         "MetricsUnavailable",
         "NoData",
         "NotReady",
+        "CannotStart",
+        "ProgressDeadlineExceeded",
+        "RouteTaken",
+        "PolicyInvalid",
     }
 )
 """Reasons to hold that do not pass by themselves."""
+OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
+"""Those that matter more than how the last run ended."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede"})
 """Decisions that end a run."""
 
@@ -88,6 +94,8 @@ def _why(
         return ("Judged", "") if run and run.active else (run.reason if run else "NoRun", "")
     if type_ == "TrafficApplied":
         return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
+    if decision.reason in OUTRANKING:
+        return decision.reason, decision.message
     if run is not None and not run.active:
         return run.reason or str(run.outcome), run.message
     return (decision.reason, decision.message if decision.reason in STALLED - {"NoData"} else "")
@@ -96,12 +104,13 @@ def _why(
 def summary(decision: Decision, judgement: Judgement) -> str:
     """Return one line for humans."""
     run = decision.status.run
-    if run is None:
+    if run is None or decision.reason in OUTRANKING:
         return decision.message
     if not run.active:
         return f"{run.outcome} ({run.reason}){_afterwards(run)}"
     place = f"Step {run.step + 1}/{run.steps}, {run.candidate_weight}% to {run.candidate}"
-    return f"{place}: {'paused' if run.paused else judgement.kind.lower()}"
+    mixture = ", against a control that changed" if run.control_revision else ""
+    return f"{place}: {'paused' if run.paused else judgement.kind.lower()}{mixture}"
 
 
 def _afterwards(run: Run) -> str:

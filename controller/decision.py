@@ -137,6 +137,17 @@ class Case:
         """Change nothing, and say why."""
         return Decision("Hold", reason, message, self.status, notable=False, warning=warning)
 
+    def route_taken(self) -> Decision | None:
+        """Hold while an older policy has one of the routes."""
+        if not self.world.taken:
+            return None
+        message = f"{self.world.taken} is older and manages the same route; this policy waits for its end"
+        return self.hold("RouteTaken", message, warning=True)
+
+    def policy_invalid(self) -> Decision:
+        """Hold until the policy is valid again."""
+        return self.hold("PolicyInvalid", f"the policy is invalid: {self.world.invalid}", warning=True)
+
     def refuse(self, message: str) -> Decision:
         """Turn a manual action down."""
         return Decision("Refuse", "ActionRefused", message, self.status, warning=True)

@@ -17,11 +17,13 @@ from controller.evidence import Owed, UnjudgeableError
 from controller.inventory import Inventory, ref_of
 from controller.journal import Journal
 from controller.logs import begin_look
+from controller.lookout import Lookout
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
 from controller.scene import KINDS
 from controller.tracing import span
 from controller.watcher import Watcher
+from controller.workloads import WORKLOADS
 from controller.writer import Writer
 
 if TYPE_CHECKING:
@@ -55,10 +57,11 @@ class Loop:
     ) -> None:  # fmt: skip
         self._store, self._dataplane = store, dataplane
         self._collector, self._recorder, self._clock = collector, recorder, clock
-        self._inventory = Inventory(store)
+        self._inventory = Inventory(store, history)
         self._journal = Journal(history, collector, recorder)
         self._writer = Writer(store, recorder)
         self._watcher = Watcher(collector, history, recorder)
+        self._lookout = Lookout(store, recorder)
         self._due: dict[str, float] = {}
         self._known: set[str] = set()
         self._last_look = 0.0
@@ -85,7 +88,7 @@ class Loop:
                 self._due.clear()  # whatever changed before `since` is looked at now
                 self._wake.set()
                 async for event in self._store.watch(KINDS, since):
-                    self.changed(event.object)
+                    self.changed(event.object, gone=event.type == "DELETED")
                     if event.type == "DELETED":
                         self._writer.forget(event.object)
             except ConflictError:
@@ -96,12 +99,18 @@ class Loop:
                 self._recorder.internal("watch", error)
             await self._clock.sleep(RETRY)
 
-    def changed(self, obj: Object) -> None:
-        """Make due what a change may concern: the rollout itself, or every rollout of the namespace."""
+    def changed(self, obj: Object, *, gone: bool = False) -> None:
+        """Make due what a change may concern: the rollout itself, or every rollout of the namespace.
+
+        Whom a workload concerns is found by the next pass; mostly that is nobody, and then there is none.
+        """
         if self._writer.is_ours(obj):
             return
         kind, namespace, name = ref_of(obj)
-        if kind == "RolloutPolicy":
+        if kind in WORKLOADS:
+            if not self._inventory.matters(obj, gone=gone):
+                return
+        elif kind == "RolloutPolicy":
             self._due.pop(f"{namespace}/{name}", None)
         else:
             self._due = {key: due for key, due in self._due.items() if not key.startswith(f"{namespace}/")}
@@ -142,7 +151,10 @@ class Loop:
     async def _pass(self, now: float) -> None:
         await self._inventory.refresh()
         self._recorder.recovered("store")
+        for key in self._inventory.stirred():
+            self._due.pop(key, None)
         self._tidy()
+        await self._tell_unusable(now)
         self._collector.adopt(self._inventory.templates)
         due = [
             Rollout(entry, entry.scene(self._inventory.objects(entry.policy.metadata.namespace)))
@@ -155,6 +167,10 @@ class Loop:
         await self._decide(asked)
         others = [rollout for rollout in due if not rollout.asked]
         await self._open(others)
+        await self._lookout.look_after(others, now)
+        lost = [rollout for rollout in others if rollout.lost]
+        await self._decide(lost)
+        others = [rollout for rollout in others if not rollout.lost]
         await self._measure(others, now)
         await self._watcher.look_after(others, now)
         await self._decide(others)
@@ -171,7 +187,19 @@ class Loop:
             self._recorder.failure("internal", problem, str(ref))
         runs = [entry.status.run for entry in policies.values() if entry.status.run]
         self._collector.keep(run.id for run in runs if run.active)
+        self._lookout.keep(run.id for run in runs if run.active)
         self._watcher.keep(run.id for run in runs if run.watched)
+
+    async def _tell_unusable(self, now: float) -> None:
+        """Say on policies that cannot be used at all that it is so, and why."""
+        for ref in self._inventory.unusable:
+            obj, problem = self._inventory.stored(ref), self._inventory.problems[ref]
+            try:
+                await self._writer.refuse(ref, obj, problem, now)
+            except (ConflictError, NotFoundError):
+                continue  # it has changed already, and will be read again
+            except Exception as error:
+                self._recorder.internal(str(ref), error)
 
     async def _open(self, rollouts: Sequence[Rollout]) -> None:
         """Get what is known of every open run."""

@@ -3,20 +3,25 @@
 The rules, in order of priority; the first that has something to say decides:
 
     an open run                                    no open run
-    1  renamed      other variants: start over     1  settle    finish the last write, then confirm it
-    2  cornered     control not there: hold        2  retry     starts a run; other actions are refused
-    3  abort        a person aborts: roll back     3  start     the candidate is new and ready
-    4  gone         candidate not there: roll back 4  watch     tell of surges after a promotion
-    5  harm         harm is proven: roll back      5  idle
-    6  superseded   a newer candidate: start over
-    7  silence      no data too long: policy's rule
-    8  deadline     too long undecided: policy's rule
-    9  manual       pause, resume, promote
-    10 settle       write what is wanted, then wait until the proxies confirm it
-    11 drift        somebody changed the weights: correct, adopt or hold
-    12 paused       hold
-    13 blind        no fresh or no valid evidence: hold
-    14 step         hold, go on, or promote
+    1  taken        an older policy's route: hold  1  taken     an older policy's route: hold
+    2  renamed      other variants: start over     2  settle    finish the last write, then confirm it
+    3  cornered     control not there: hold        3  unusable  the policy is invalid: hold
+    4  abort        a person aborts: roll back     4  retry     starts a run; other actions are refused
+    5  gone         candidate gone, or crashes:    5  start     the candidate is new and ready
+                    roll back                      6  watch     tell of surges after a promotion
+    6  harm         harm is proven: roll back      7  idle
+    7  superseded   a newer candidate: start over
+    8  unusable     the policy is invalid: hold
+    9  mixture      the control changed: tell it
+    10 silence      no data too long: policy's rule
+    11 deadline     too long undecided: policy's rule
+    12 manual       pause, resume, promote
+    13 settle       write what is wanted, then wait until the proxies confirm it
+    14 drift        somebody changed the weights: correct, adopt or hold
+    15 paused       hold
+    16 unable       pods of the candidate cannot start: hold
+    17 blind        no fresh or no valid evidence: hold
+    18 step         hold, go on, or promote
 
 Nothing here reads a clock, a network or a file: a decision can be replayed from the history.
 """
@@ -35,7 +40,7 @@ from controller.status import LastAction, Status
 if TYPE_CHECKING:
     from policies.model import RolloutPolicy
 
-UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged"})
+UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken"})
 """Reasons to hold that leave a manual action for later."""
 
 

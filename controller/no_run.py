@@ -16,8 +16,22 @@ PATIENCE = 3600.0
 """Seconds for which a watch that is over waits for metrics that cannot be read."""
 
 
+def _taken(case: Case) -> Decision | None:
+    """Touch nothing while an older policy has the route."""
+    return case.route_taken()
+
+
 def _finish(case: Case) -> Decision | None:
     return settle(case) if case.status.run is not None and not case.status.run.applied else None
+
+
+def _unusable(case: Case) -> Decision | None:
+    """Begin nothing by a policy that is invalid."""
+    if not case.world.invalid:
+        return None
+    if case.action is not None:
+        return case.refuse(f"cannot {case.action.verb}: the policy is invalid: {case.world.invalid}")
+    return case.policy_invalid()
 
 
 def _retry(case: Case) -> Decision | None:
@@ -31,16 +45,22 @@ def _retry(case: Case) -> Decision | None:
 
 def _start(case: Case) -> Decision | None:
     roles = case.status.roles
+    return _begin(case, f"{roles.candidate} is new") if roles and _awaited(case) else None
+
+
+def _awaited(case: Case) -> bool:
+    """Tell whether the candidate is of a revision that has had no run, as far as that is known."""
+    roles = case.status.roles
     revision = case.world.revisions.get(roles.candidate) if roles else None
-    if roles is None or revision is None or case.status.settled.get(roles.candidate) == revision:
-        return None
-    return _begin(case, f"{roles.candidate} is new")
+    return roles is not None and revision is not None and case.status.settled.get(roles.candidate) != revision
 
 
 def _begin(case: Case, why: str) -> Decision | None:
-    """Start a run, if control and candidate can take traffic and the route can be written."""
-    roles, revisions = case.status.roles, dict(case.world.revisions)
-    if roles is None or {roles.control, roles.candidate} - revisions.keys() or case.world.live is None:
+    """Start a run, if control and candidate take traffic as they are and the route can be written."""
+    roles, revisions, world = case.status.roles, dict(case.world.revisions), case.world
+    if roles is None or world.live is None or {roles.control, roles.candidate} - revisions.keys():
+        return None
+    if {roles.control, roles.candidate} & (world.missing.keys() | world.rolling.keys()):
         return None
     number = case.status.run.number + 1 if case.status.run else 1
     weight, meta = case.steps[0].weight, case.policy.metadata
@@ -99,15 +119,29 @@ def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
 
 
 def _idle(case: Case) -> Decision:
-    run = case.status.run
-    if case.world.live is None or case.world.missing:
+    run, world = case.status.run, case.world
+    stuck = world.failing.get("ProgressDeadlineExceeded")
+    if stuck and _awaited(case):
+        return case.hold("ProgressDeadlineExceeded", stuck, warning=True)
+    if world.live is None or _wanting(case):
         return case.hold("NotReady", _why_not(case), warning=True)
+    if world.rolling and _awaited(case):
+        return case.hold("RollingOut", _why_not(case))
     return case.hold(run.outcome or "Idle", run.message) if run else case.hold("Idle", "nothing to roll out")
 
 
+def _wanting(case: Case) -> set[str]:
+    """Return the variants that should take traffic and do not; a candidate that had its run may rest."""
+    roles, missing = case.status.roles, set(case.world.missing)
+    if roles is None or roles.candidate not in case.world.revisions or _awaited(case):
+        return missing
+    return missing - {roles.candidate}
+
+
 def _why_not(case: Case) -> str:
-    reasons = [f"{name}: {why}" for name, why in sorted(case.world.missing.items())]
+    world = case.world
+    reasons = [f"{name}: {why}" for name, why in sorted({**world.rolling, **world.missing}.items())]
     return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
 
 
-NO_RUN = (_finish, _retry, _start, _watch, _idle)
+NO_RUN = (_taken, _finish, _unusable, _retry, _start, _watch, _idle)

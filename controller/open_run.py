@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.crashes import CANNOT_START, CRASH_LOOP
 from controller.intake import settling_seconds
 from controller.settling import settle, words
 
@@ -18,6 +19,8 @@ STALE_INTERVALS = 3
 """Data older than this many intervals (and some seconds for late scrapes) is no data."""
 STALE_SLACK = 5.0
 FULL = 100
+FATAL = (CRASH_LOOP, "ProgressDeadlineExceeded")
+"""What is wrong with a candidate that is rolled back for it even while some of its pods are ready."""
 
 
 def _renamed(case: Case) -> Decision | None:
@@ -28,6 +31,11 @@ def _renamed(case: Case) -> Decision | None:
         return None
     message = f"the policy has no variant {gone} any more; starting over with those it has"
     return case.leave("VariantsChanged", message)
+
+
+def _taken(case: Case) -> Decision | None:
+    """Touch nothing while an older policy has the route."""
+    return case.route_taken()
 
 
 def _cornered(case: Case) -> Decision | None:
@@ -47,10 +55,23 @@ def _abort(case: Case) -> Decision | None:
 
 
 def _gone(case: Case) -> Decision | None:
-    why = case.world.missing.get(case.run.candidate)
-    return (
-        case.roll_back("CandidateGone", f"{case.run.candidate} cannot take traffic: {why}") if why else None
-    )
+    """Roll back a candidate that takes no traffic or crashes, and say the most that is known of why.
+
+    While a newer revision is rolled out that is no wonder: `_superseded` says so.
+    """
+    name, failing = case.run.candidate, case.world.failing
+    why = case.world.missing.get(name)
+    if _is_new(case):
+        return None
+    for reason in (*FATAL, CANNOT_START):
+        if reason in failing and (why or reason in FATAL):
+            return case.roll_back(reason, f"{name}: {failing[reason]}")
+    return case.roll_back("CandidateGone", f"{name} cannot take traffic: {why}") if why else None
+
+
+def _is_new(case: Case) -> bool:
+    name = case.run.candidate
+    return case.world.revisions.get(name) not in {None, case.run.revisions.get(name)}
 
 
 def _harm(case: Case) -> Decision | None:
@@ -62,12 +83,29 @@ def _harm(case: Case) -> Decision | None:
 
 
 def _superseded(case: Case) -> Decision | None:
-    name = case.run.candidate
-    if case.world.revisions.get(name) in {None, case.run.revisions.get(name)}:
+    message = f"{case.run.candidate} changed during the run; starting over with the new revision"
+    return case.supersede("NewRevision", message) if _is_new(case) else None
+
+
+def _unusable(case: Case) -> Decision | None:
+    """Hold a run whose policy was made invalid: it can be rolled back, by a person too, and nothing else."""
+    if not case.world.invalid:
         return None
-    return case.supersede(
-        "NewRevision", f"{name} changed during the run; starting over with the new revision"
-    )
+    if not case.run.applied:
+        return settle(case)  # what was decided before is made true
+    if case.action is not None:
+        return case.refuse(f"cannot {case.action.verb}: the policy is invalid; `abort` rolls back")
+    return case.policy_invalid()
+
+
+def _mixture(case: Case) -> Decision | None:
+    """Tell that the control is no longer one revision; it is not on trial, so the run goes on."""
+    name, run = case.run.control, case.run
+    now = case.world.revisions.get(name)
+    if now is None or now in {run.revisions.get(name), run.control_revision}:
+        return None
+    message = f"{name} changed during the run: the candidate is compared with a mixture of its revisions"
+    return replace(case.keep("Note", "ControlChanged", message, control_revision=now), warning=True)
 
 
 def _silence(case: Case) -> Decision | None:
@@ -154,6 +192,12 @@ def _paused(case: Case) -> Decision | None:
     return case.hold("Paused", "paused; `resume` goes on, `abort` rolls back") if case.run.paused else None
 
 
+def _unable(case: Case) -> Decision | None:
+    """Hold while pods of the candidate cannot start: all traffic would be too much for the others."""
+    why = case.world.failing.get(CANNOT_START)
+    return case.hold(CANNOT_START, f"{case.run.candidate}: {why}", warning=True) if why else None
+
+
 def _blind(case: Case) -> Decision | None:
     judgement, reason, message = case.judgement, "", ""
     began = case.run.step_started_at or case.now
@@ -210,6 +254,6 @@ def _advance(case: Case, reason: str, why: str) -> Decision:
 
 
 OPEN_RUN = (
-    _renamed, _cornered, _abort, _gone, _harm, _superseded, _silence, _deadline, _manual, settle, _drift,
-    _paused, _blind, _step,
+    _taken, _renamed, _cornered, _abort, _gone, _harm, _superseded, _unusable, _mixture, _silence, _deadline,
+    _manual, settle, _drift, _paused, _unable, _blind, _step,
 )  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import pending
+from controller.crashes import CRASH_LOOP
 from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied, Ref, Tick
@@ -14,9 +15,12 @@ from controller.status import Run, to_rfc3339
 from controller.watching import Watch, begin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from controller.dossier import Dossier
     from controller.inventory import Entry
     from controller.scene import Scene
+    from controller.workloads import Selection
 
 UNRECORDED = frozenset({"Confirm", "Refuse"})
 """Decisions that say nothing about the run worth keeping."""
@@ -40,6 +44,8 @@ class Rollout:
     recorded: bool = True
     watch: Watch | None = None
     """The watch over the version that the run promoted."""
+    failing: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with the candidate's pods, in words, by reason."""
     unwatchable: str = ""
     """Why there is none, where there should be one."""
 
@@ -63,6 +69,27 @@ class Rollout:
     def asked(self) -> bool:
         """Whether a person waits for an answer."""
         return pending(self.entry.obj, self.entry.status) is not None
+
+    @property
+    def candidate(self) -> Selection | None:
+        """The workloads of the candidate, if it has any business with workloads."""
+        status = self.entry.status
+        roles = status.run if status.run and status.run.active else status.roles
+        return self.scene.selections.get(roles.candidate) if roles else None
+
+    @property
+    def unready(self) -> Selection | None:
+        """The workloads of an open run's candidate, if not all their pods are ready."""
+        run, candidate = self.run, self.candidate
+        return candidate if run and run.active and candidate and not candidate.full else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether an open run has lost its candidate, for which no metric needs to be asked."""
+        run = self.run
+        if run is None or not run.active or run.control in self.scene.missing:
+            return False
+        return run.candidate in self.scene.missing or CRASH_LOOP in self.failing
 
     @property
     def measurable(self) -> bool:
@@ -90,7 +117,8 @@ class Rollout:
         scene, dossier = self.scene, self.dossier
         world = World(
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
-            changed_by=scene.changed_by, applied=applied,
+            rolling=scene.rolling, failing=self._failing(), taken=self.entry.taken,
+            invalid=self.entry.invalid, changed_by=scene.changed_by, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),
             metrics_error=self.error or (dossier.error if dossier else ""),
             action=pending(self.entry.obj, self.entry.status),
@@ -101,6 +129,10 @@ class Rollout:
         self.decision = decide(*self.case.inputs)
         self._begin_watch(self.decision)
         self.tick = _tick(self, self.case, self.decision)
+
+    def _failing(self) -> Mapping[str, str]:
+        stuck = self.candidate.stuck if self.candidate else ""
+        return {**self.failing, "ProgressDeadlineExceeded": stuck} if stuck else self.failing
 
     def _begin_watch(self, decision: Decision) -> None:
         """Lay down the watch over a version that is being promoted, if it is to have one."""

@@ -5,30 +5,32 @@ Pure: objects in, a Scene out. The order of checks is the order in which a user 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller.backing import Backing, MissingError, backing
+from controller.workloads import WORKLOADS, Workloads
 from istio.drift import drift
 from istio.names import comparable, full_name, short_name
 from istio.route import RouteError, UnmanagedWeightError
 from istio.weights import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from controller.ports import Object
+    from controller.workloads import Selection
     from policies.model import RolloutPolicy, Variant, VirtualServiceRef
 
 MANAGER = "penstock"
 """The field manager of every write of the controller."""
-KINDS = ("RolloutPolicy", "MetricTemplate", "VirtualService", "DestinationRule", "ServiceEntry")
-
-
-class MissingError(Exception):
-    """A variant cannot take traffic; the text says why."""
+KINDS = (
+    "RolloutPolicy", "MetricTemplate", "VirtualService", "DestinationRule", "ServiceEntry", "Service",
+    *WORKLOADS,
+)  # fmt: skip
+"""What is watched; only Kubernetes has the last three."""
+INDISTINCT = "its metrics cannot be told from the control's: give the subset a `version` label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Scene:
     """Everything the objects say about a policy now."""
 
     revisions: Mapping[str, str]
+    """What each variant is, if that is known; also of one that takes no traffic now."""
     missing: Mapping[str, str]
+    """Variants that take no traffic, and why."""
     arms: Mapping[str, Arm]
     live: Mapping[str, int] | None
     """Weights in force per variant; None when a VirtualService cannot be read."""
@@ -53,6 +57,23 @@ class Scene:
     changed_by: str
     virtual_services: Sequence[tuple[VirtualServiceRef, Object]]
     """Those that can be read, and so be written."""
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+    """The workloads of each variant that has any business with workloads."""
+
+    @property
+    def rolling(self) -> Mapping[str, str]:
+        """Variants whose pods are not all there in the present revision, and why."""
+        return {name: each.rolling for name, each in self.selections.items() if each.rolling}
+
+
+@dataclass
+class _Variants:
+    """What is known of the variants."""
+
+    revisions: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, Arm] = field(default_factory=dict)
+    selections: dict[str, Selection] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,10 +87,16 @@ class _Routes:
 
 
 class Objects:
-    """The objects of one namespace, to be found by kind, name or host."""
+    """The objects of one namespace, to be found by kind, name or host, and its workloads.
 
-    def __init__(self, namespace: str, objects: Iterable[Object]) -> None:
+    The workloads may change under it; everything else stays as it was.
+    """
+
+    def __init__(
+        self, namespace: str, objects: Collection[Object], workloads: Workloads | None = None
+    ) -> None:
         self.namespace = namespace
+        self.workloads = workloads or Workloads(obj for obj in objects if obj["kind"] in WORKLOADS)
         self._by_name: dict[tuple[str, str], Object] = {}
         self._by_host: dict[tuple[str, str], list[Object]] = defaultdict(list)
         for obj in objects:
@@ -98,21 +125,22 @@ def _hosts(obj: Object) -> set[str]:
 
 def read_scene(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]) -> Scene:
     """Return what the objects say; `wanted` are the weights of the status, to pick the route that differs."""
-    revisions: dict[str, str] = {}
-    missing: dict[str, str] = {}
-    arms: dict[str, Arm] = {}
+    found = _Variants()
     for variant in policy.spec.variants:
         try:
-            revisions[variant.name], arms[variant.name] = _variant(policy, variant, objects)
+            _take_variant(policy, variant, objects, found)
         except MissingError as error:
-            missing[variant.name] = str(error)
-    for name in _indistinct(arms):
-        revisions.pop(name)
-        missing[name] = "its metrics cannot be told from the control's: give the subset a `version` label"
+            found.missing[variant.name] = str(error)
+    for name in _indistinct(found.arms):
+        found.revisions.pop(name)
+        found.missing[name] = (
+            "its metrics cannot be told from the control's: give the subset a `version` label"
+        )
     routes = _routes(policy, objects, wanted)
     live = (routes.live or None) if not routes.errors else None
     return Scene(
-        revisions, missing, arms, live, "; ".join(routes.errors), routes.writer, routes.readable
+        found.revisions, found.missing, found.arms, live, "; ".join(routes.errors), routes.writer,
+        routes.readable, found.selections,
     )  # fmt: skip
 
 
@@ -122,47 +150,24 @@ def _indistinct(arms: Mapping[str, Arm]) -> list[str]:
     return [name for at, name in enumerate(names) if any(arms[other] == arms[name] for other in names[:at])]
 
 
-def _variant(policy: RolloutPolicy, variant: Variant, objects: Objects) -> tuple[str, Arm]:
-    namespace = policy.metadata.namespace
+def _take_variant(policy: RolloutPolicy, variant: Variant, objects: Objects, found: _Variants) -> None:
     host = variant.host or policy.spec.service.host
-    labels = _subset_labels(variant.subset, host, objects) if variant.subset else {}
-    found = [each for each in _endpoints(host, objects) if labels.items() <= each.items()]
-    if not found:
-        wanted = ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        raise MissingError(f"no endpoint of {host} {'has the labels ' + wanted if wanted else 'is known'}")
-    versions = {each.get("version") for each in found}
-    shared = next(iter(versions)) if len(versions) == 1 else None
-    version = (
-        variant.version or labels.get("version") or (shared or variant.subset if variant.subset else None)
-    )
-    return _revision(labels, found), Arm(namespace, short_name(full_name(host, namespace)), version)
+    behind = backing(host, variant.subset, objects)
+    if behind.selection:
+        found.selections[variant.name] = behind.selection
+    if behind.missing:
+        found.missing[variant.name] = behind.missing
+    if behind.pods:
+        found.revisions[variant.name] = behind.revision
+        found.arms[variant.name] = _arm(policy, variant, host, behind)
 
 
-def _subset_labels(subset: str, host: str, objects: Objects) -> dict[str, str]:
-    rules = objects.about("DestinationRule", host)
-    if not rules:
-        raise MissingError(f"no DestinationRule for host {host} in namespace {objects.namespace}")
-    for rule in rules:
-        for each in rule["spec"].get("subsets") or ():
-            if each.get("name") == subset:
-                return each.get("labels") or {}
-    raise MissingError(f"DestinationRule {rules[0]['metadata']['name']} has no subset {subset}")
-
-
-def _endpoints(host: str, objects: Objects) -> list[dict[str, str]]:
-    """Return the labels of each endpoint of a host."""
-    return [
-        endpoint.get("labels") or {}
-        for entry in objects.about("ServiceEntry", host)
-        for endpoint in entry["spec"].get("endpoints") or ()
-    ]
-
-
-def _revision(labels: Mapping[str, str], endpoints: Sequence[Mapping[str, str]]) -> str:
-    """Name what a subset selects by its labels; how many endpoints there are (scaling) is no new revision."""
-    kinds = sorted({json.dumps(each, sort_keys=True) for each in endpoints})
-    text = json.dumps([dict(labels), kinds], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _arm(policy: RolloutPolicy, variant: Variant, host: str, behind: Backing) -> Arm:
+    namespace = policy.metadata.namespace
+    version = variant.version or behind.subset.get("version")
+    if version is None and variant.subset:
+        version = behind.version or variant.subset
+    return Arm(namespace, short_name(full_name(host, namespace)), version)
 
 
 def _routes(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int]) -> _Routes:

@@ -109,6 +109,8 @@ class Run(Part):
     """When the proxies confirmed the present weights; the step's clock."""
     weights_changed_at: Time
     """When the present weights were decided."""
+    control_revision: str = ""
+    """What the control is now, if it changed during the run."""
     paused: bool = False
     waiting_for_approval: bool = False
     approved: bool = False

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from controller.conditions import with_conditions
+from controller.decision import Decision, Judgement, World
 from controller.inventory import ref_of
 from controller.ports import Ref
 from controller.scene import MANAGER
+from controller.status import Status
 from istio.route import RouteError
 from istio.weights import edit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from controller.decision import Case, Decision
+    from controller.decision import Case
     from controller.ports import Object, Store
     from controller.record import Recorder
     from controller.rollout import Rollout
-    from controller.status import Status
 
 
 class Writer:
@@ -56,6 +59,21 @@ class Writer:
         if decision.write is not None:
             await self._write(rollout, decision.write)
         return obj, status
+
+    async def refuse(self, ref: Ref, obj: Object, problem: str, now: float) -> None:
+        """Say on a policy that it cannot be used, and why; nothing is written when it says so already."""
+        try:
+            status = Status.of(obj)
+        except ValidationError:
+            return  # what else it says is not to be lost
+        message = f"the policy is invalid: {problem}"
+        decision = Decision("Hold", "PolicyInvalid", message, status, notable=False, warning=True)
+        generation = int(obj["metadata"].get("generation", 0))
+        told = with_conditions(decision, World(), Judgement(), now=now, generation=generation)
+        if told != status:
+            version = obj["metadata"]["resourceVersion"]
+            self._note(await self._store.patch_status(ref, told.dump(), resource_version=version), "status")
+            await self._recorder.decision(ref, decision)
 
     async def _write(self, rollout: Rollout, weights: Mapping[str, int]) -> None:
         policy = rollout.entry.policy

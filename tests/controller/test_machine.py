@@ -354,7 +354,9 @@ def test_after_an_absence_no_rule_of_time_decides_before_all_is_read(rule: dict[
 def test_a_control_that_changed_during_the_run_is_not_the_next_candidate() -> None:
     status, live = on_step(2)
     hotfixed = replace(live, revisions={"stable": "a2", "candidate": "b"})
-    promoted = decide(policy(), status, hotfixed, judged("Safe"), NOW).status
+    noted = decide(policy(), status, hotfixed, judged("Safe"), NOW)
+    assert outcome(noted) == ("Note", "ControlChanged", None)
+    promoted = decide(policy(), noted.status, hotfixed, judged("Safe"), NOW).status
     rest = world(revisions=hotfixed.revisions, live={"stable": 0, "candidate": 100})
     confirmed = decide(policy(), promoted, rest, UNDECIDED, NOW).status
     assert outcome(decide(policy(), confirmed, rest, UNDECIDED, NOW)) == ("Hold", "Promoted", None)

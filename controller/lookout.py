@@ -1,0 +1,75 @@
+"""Looks at the pods of candidates that are not all ready, whether they crash or cannot start.
+
+Pods are listed only for open runs whose candidate lacks a pod, for each at most once per interval, and nobody
+waits long for the answer: what was found before holds until there is a newer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.crashes import Container, failing, restarts
+from controller.ports import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from controller.ports import Store
+    from controller.record import Recorder
+    from controller.rollout import Rollout
+    from controller.status import Run
+    from controller.workloads import Selection
+
+PATIENCE = 2.0
+"""Seconds to wait for a list of pods."""
+
+
+@dataclass
+class _Known:
+    """What is known of the pods of one run's candidate."""
+
+    before: dict[Container, int] = field(default_factory=dict)
+    """Restarts that were before the run, by container."""
+    asked_at: float = 0.0
+    failing: Mapping[str, str] = field(default_factory=dict)
+
+
+class Lookout:
+    """Knows what is wrong with the pods of candidates."""
+
+    def __init__(self, store: Store, recorder: Recorder) -> None:
+        self._store, self._recorder = store, recorder
+        self._known: dict[str, _Known] = {}
+
+    async def look_after(self, rollouts: Sequence[Rollout], now: float) -> None:
+        """Tell rollouts what is wrong with their candidates' pods."""
+        await asyncio.gather(*(self._look(rollout, now) for rollout in rollouts if rollout.unready))
+
+    def keep(self, runs: Iterable[str]) -> None:
+        """Forget all runs but these."""
+        known = set(runs)
+        self._known = {run: each for run, each in self._known.items() if run in known}
+
+    async def _look(self, rollout: Rollout, now: float) -> None:
+        run, selection = rollout.run, rollout.unready
+        if run is None or selection is None:
+            return
+        known = self._known.setdefault(run.id, _Known())
+        if not 0 <= now - known.asked_at < rollout.entry.policy.spec.decision.interval.seconds:
+            known.asked_at = now
+            await self._ask(rollout, run, selection, known)
+        rollout.failing = known.failing
+
+    async def _ask(self, rollout: Rollout, run: Run, selection: Selection, known: _Known) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                pods = await self._store.pods(rollout.ref.namespace, selection.labels)
+        except (UnavailableError, TimeoutError) as error:
+            why = str(error) or f"no answer within {PATIENCE:.0f} s"
+            self._recorder.failure("store", f"the pods cannot be listed: {why}", rollout.key)
+            return
+        self._recorder.recovered("store", rollout.key)
+        known.before = restarts(pods, run.started_at) | known.before
+        known.failing = failing(pods, known.before)
