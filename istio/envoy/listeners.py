@@ -99,6 +99,9 @@ def _http(_registry: Registry, number: int, where: Listening) -> Json:
         ],
         "access_log": telemetry.access_loggers(where.workload),
         "use_remote_address": False,
+        # as istiod: an answer may pause for longer than Envoy's five minutes, and the service says 100 itself
+        "stream_idle_timeout": "0s",
+        "proxy_100_continue": True,
         "normalize_path": True,
         "server_header_transformation": "PASS_THROUGH",
         "upgrade_configs": [{"upgrade_type": "websocket"}],

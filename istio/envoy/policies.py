@@ -124,7 +124,9 @@ def fault(fault: Mapping[str, Any]) -> Json:
         share = fraction(delay.get("percentage"), delay.get("percent", 0))
         out["delay"] = {"fixed_delay": proto(delay["fixedDelay"]), "percentage": share}
     if abort := fault.get("abort"):
-        out["abort"] = {"percentage": fraction(abort.get("percentage"), 0), **_abort_status(abort)}
+        # without a percentage there is none, and so no abort
+        share = {"percentage": fraction(abort["percentage"])} if "percentage" in abort else {}
+        out["abort"] = {**share, **_abort_status(abort)}
     return out
 
 

@@ -69,6 +69,13 @@ def test_names_are_resolved_by_dns_and_a_service_without_endpoints_is_its_own_ad
     assert address["socket_address"]["address"] == "api.example.com"
 
 
+def test_names_are_asked_for_again_when_the_answer_has_run_out_and_not_every_five_seconds():
+    made = clusters(entry("api.example.com", resolution="DNS", endpoints=[]))[
+        "outbound|8080||api.example.com"
+    ]
+    assert (made["respect_dns_ttl"], made["dns_refresh_rate"]) == (True, "60s")
+
+
 def test_the_statistics_name_has_no_dots_that_envoy_would_cut_it_at():
     assert (
         cluster(SERVICE, rule(), subset="v1")["alt_stat_name"]

@@ -41,6 +41,13 @@ def test_an_http_port_reads_its_routes_from_its_file():
     ]
 
 
+def test_a_long_answer_may_pause_and_the_service_itself_asks_for_the_rest_of_a_request():
+    (made,) = listeners(entry()).values()
+    ((_, manager),) = proxies(made)
+    assert manager["stream_idle_timeout"] == "0s"
+    assert manager["proxy_100_continue"] is True
+
+
 def test_services_on_one_port_share_a_listener():
     assert list(listeners(entry(), entry("other"))) == ["127.0.0.1_8080"]
 

@@ -282,6 +282,12 @@ def test_a_fault_has_no_share_unless_it_says_so():
     }
 
 
+def test_an_abort_without_a_share_is_written_without_one_and_happens_never():
+    http = {"fault": {"abort": {"httpStatus": 503}}, "route": [to("v1")]}
+    made = envoy_routes(http)[0]["typed_per_filter_config"]["envoy.filters.http.fault"]
+    assert made["abort"] == {"http_status": 503}
+
+
 def test_headers_of_the_only_destination_join_the_route_s():
     http = {
         "headers": {"request": {"set": {"b": "1", "a": "2"}, "add": {"c": "3"}, "remove": ["x"]}},
