@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from controller.ports import Applied
-from controller.status import Outcome, Roles, Run, Status, Watching
+from controller.standing import uncopyable
+from controller.status import Copying, Outcome, Roles, Run, Status, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from controller.chores import Chore
+    from controller.standing import Side
     from policies.model import RolloutPolicy, Step
 
 Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
@@ -56,6 +59,16 @@ class World:
     """What the watch over a promoted version has found so far, in words, by metric."""
     unwatchable: str = ""
     """Why a promoted version cannot be watched at all."""
+    sides: Mapping[str, Side] = field(default_factory=dict)
+    """The workloads of each variant, where the policy copies or scales them."""
+    in_use: str = ""
+    """What else uses the workloads of the version without traffic, when it is to be scaled down."""
+    refused: str = ""
+    """Why the store refused what was to be written last."""
+    deleting: bool = False
+    """Whether the policy is being deleted."""
+    held: bool = False
+    """Whether our finalizer keeps the policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,8 @@ class Decision:
     message: str
     status: Status
     write: Mapping[str, int] | None = None
+    chores: tuple[Chore, ...] = ()
+    """What else is to be written, after the weights."""
     notable: bool = True
     """Whether it is an event and goes to the history; a plain hold is not."""
     warning: bool = False
@@ -170,12 +185,28 @@ class Case:
         return replace(self._end("RollBack", "RolledBack", reason, message, weight=0), warning=True)
 
     def promote(self, reason: str, message: str) -> Decision:
-        """End the run with all traffic on the candidate, which is the control of the next run."""
+        """Send all traffic to the candidate.
+
+        With `swap` this is the end of the run, and it is the control of the next one; with `copy`, its pod
+        template is the next thing to go to the control (`controller.promotion`).
+        """
         decision = self._end("Promote", "Promoted", reason, message, weight=100)
-        watch = Watching() if self.policy.spec.watch else None
-        run = decision.status.run and decision.status.run.model_copy(update={"watch": watch})
+        watch, copying = Watching() if self.policy.spec.watch else None, self._copying()
+        run = (decision.status.run or self.run).model_copy(update={"watch": watch, "copying": copying})
         roles = Roles(control=self.run.candidate, candidate=self.run.control)
+        if run.copies:
+            roles = Roles(control=self.run.control, candidate=self.run.candidate)
         return replace(decision, status=decision.status.model_copy(update={"roles": roles, "run": run}))
+
+    def _copying(self) -> Copying | None:
+        if self.policy.spec.promotion.mode != "copy":
+            return None
+        why = uncopyable(self.world.sides, (self.run.control, self.run.candidate))
+        return Copying(phase="Skipped" if why else "Writing", since=self.now, message=why)
+
+    def withdraw(self, message: str) -> Decision:
+        """End the run, since the policy is being deleted, with all traffic on the control."""
+        return self._end("Delete", "Superseded", "Deleted", message, weight=0)
 
     def supersede(self, reason: str, message: str) -> Decision:
         """End the run without a verdict on the candidate: its new revision will be judged afresh."""

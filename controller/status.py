@@ -80,6 +80,8 @@ class Idle(Part):
     variant: str
     revision: str
     """What it was when it was scaled down; another one is scaled up again."""
+    workloads: tuple[str, ...] = ()
+    """Those that were scaled down, as KIND/NAME."""
     phase: Literal["Down", "Asleep", "Waking", "LeftAlone"]
 
 
