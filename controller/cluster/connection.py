@@ -35,7 +35,9 @@ class Connection:
         self._client: Any = None
         self._identity: tuple[Any, ...] = ()
         self._renewing = asyncio.Lock()
-        self._loaded = 0.0
+        self._loaded_at = 0.0
+        self.loads = 0
+        """How often credentials were loaded."""
         self.namespace = "default"
         """The namespace of the context, or of the pod."""
 
@@ -69,18 +71,15 @@ class Connection:
         response: aiohttp.ClientResponse = answer.response
         return response
 
-    async def renew(self) -> bool:
-        """Load the credentials again after they were refused; tell whether that was done just now.
+    async def renew(self, seen: int) -> bool:
+        """Load the credentials again if those of `loads` = `seen` were refused; tell whether there are newer.
 
         However many requests are refused at once, they are loaded once.
         """
-        asked = time.monotonic()
         async with self._renewing:
-            if self._loaded < asked:
-                if time.monotonic() - self._loaded < RENEW_SECONDS:
-                    return False
+            if self.loads == seen and time.monotonic() - self._loaded_at >= RENEW_SECONDS:
                 await self._load()
-            return True
+            return self.loads != seen
 
     async def _load(self) -> None:
         from kubernetes.aio.client import ApiClient, Configuration  # noqa: PLC0415
@@ -94,7 +93,7 @@ class Connection:
         except Exception as error:  # a kubeconfig is anybody's YAML, and a plugin anybody's program
             where = f"the kubeconfig {self._kubeconfig}" if self._kubeconfig else "the pod's service account"
             raise UnavailableError(f"{where} cannot be used: {error or type(error).__name__}") from error
-        self._loaded = time.monotonic()
+        self._loaded_at, self.loads = time.monotonic(), self.loads + 1
         identity = tuple(
             getattr(configuration, key)
             for key in ("host", "ssl_ca_cert", "cert_file", "key_file", "verify_ssl", "tls_server_name")

@@ -112,11 +112,12 @@ class Kube:
         """
         ends, renewed = _now() + within, False
         while True:
+            loads = self._connection.loads
             answer = await self._exchange(request, body, params, ends - _now(), fenced=fenced)
             if answer.code < 300:
                 return self._json(answer.body, request)
             if answer.code == 401 and not renewed:
-                renewed = await self._connection.renew()
+                renewed = await self._connection.renew(loads)
                 if renewed:
                     continue
             if answer.wait is not None and _now() + answer.wait < ends:
@@ -149,8 +150,9 @@ class Kube:
             "timeoutSeconds": seconds,
         }  # fmt: skip
         limits = aiohttp.ClientTimeout(total=seconds + SLACK, sock_connect=CONNECT_SECONDS, sock_read=SILENCE)
+        loads = self._connection.loads
         response = await self._send(request, None, params, limits)
-        if response.status == 401 and await self._connection.renew():
+        if response.status == 401 and await self._connection.renew(loads):
             response.close()
             response = await self._send(request, None, params, limits)
         try:
