@@ -5,6 +5,9 @@ and an older look never takes the place of a newer one; numbers come back bit fo
 their shortest exact decimals, in text, since a database's own JSON may round them or refuse infinities).
 Nothing is ever deleted. Of the evidence only the latest is kept.
 
+In a cluster each term of a leader claims the history: a record of an older term is refused in its own
+transaction, and a claim waits for those under way. The standalone controller claims nothing.
+
 A database that is locked, read-only, down or written by a newer Penstock is an UnavailableError.
 """
 
@@ -19,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from controller.fenced import DeposedError
+from controller.migrations import migrate
 from controller.ports import UnavailableError
 from controller.sqlite import words, write_ahead
 
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SCHEMA = 1
 WAIT_SECONDS = 5
 """How long to wait for a lock or a connection."""
 
@@ -49,7 +53,6 @@ class _Json(sa.TypeDecorator[Any]):
 
 
 _META = sa.MetaData()
-_SCHEMA = sa.Table("penstock_schema", _META, sa.Column("version", sa.Integer, primary_key=True))
 _RUNS = sa.Table(
     "runs",
     _META,
@@ -91,11 +94,17 @@ _DECISIONS = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("decision", _Json, nullable=False),
 )
+_TERMS = sa.Table(
+    "terms",
+    _META,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("since", sa.Double, nullable=False),
+)
 
 _EVIDENCE = ("cursor", "evidence")
 _LATEST = ("at", "weights", "facts")
-_LOCK = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7465647)"}
-"""How to be the only one until the transaction ends."""
 
 
 class SqlHistory:
@@ -106,6 +115,8 @@ class SqlHistory:
         self._engine = _engine(url)
         self._where = self._engine.url.render_as_string(hide_password=True)
         self._prepared = False
+        self._term: tuple[str, int] | None = None
+        """Scope and number of the term that this process claimed."""
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -123,9 +134,15 @@ class SqlHistory:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown(wait=False)
 
+    async def claim(self, scope: str, holder: str, at: float) -> int:
+        """Begin a term of `holder` and return its number; older ones of `scope` can record nothing more."""
+        epoch = await self._run(_claim, scope, holder, at)
+        self._term = scope, epoch
+        return epoch
+
     async def record(self, *ticks: Tick) -> None:
-        """Write looks of different runs in one transaction; UnavailableError."""
-        await self._run(_record, sorted(ticks, key=lambda tick: tick.run))
+        """Write looks of different runs in one transaction; DeposedError, UnavailableError."""
+        await self._run(_record, sorted(ticks, key=lambda tick: tick.run), self._term)
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
@@ -149,8 +166,7 @@ class SqlHistory:
         def call() -> T:
             try:
                 if not self._prepared:
-                    with self._engine.begin() as connection:
-                        _prepare(connection, self._where)
+                    migrate(self._engine, self._where)
                     self._prepared = True
                 with self._engine.begin() as connection:
                     return work(connection, *args, **kwargs)
@@ -175,7 +191,9 @@ def _connect_args(url: str) -> dict[str, Any]:
     milliseconds = WAIT_SECONDS * 1000
     return {
         "connect_timeout": WAIT_SECONDS,
-        "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds}",
+        # a controller that is stopped inside a transaction must not hold its locks against its successor
+        "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds}"
+        f" -c idle_in_transaction_session_timeout={2 * milliseconds}",
     }
 
 
@@ -183,19 +201,6 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     write_ahead(connection, WAIT_SECONDS)
     # After a power cut the last looks may be gone; they are read from Prometheus again.
     connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _prepare(connection: sa.Connection, where: str) -> None:
-    """Create the tables on first use; refuse those of a newer Penstock."""
-    if not sa.inspect(connection).has_table(_SCHEMA.name):
-        connection.exec_driver_sql(_LOCK[connection.dialect.name])  # others may start at the same time
-        _META.create_all(connection)
-        connection.execute(_insert(connection, _SCHEMA).values(version=SCHEMA).on_conflict_do_nothing())
-    found = connection.scalar(sa.select(sa.func.max(_SCHEMA.c.version)))
-    if found > SCHEMA:
-        raise UnavailableError(
-            f"the history {where} was written by a newer Penstock (schema {found}; this one knows {SCHEMA})"
-        )
 
 
 def _reason(error: sa.exc.DBAPIError) -> str:
@@ -209,10 +214,27 @@ def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postg
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
-def _record(connection: sa.Connection, ticks: Sequence[Tick]) -> None:
+def _claim(connection: sa.Connection, scope: str, holder: str, at: float) -> int:
+    insert = _insert(connection, _TERMS).values(scope=scope, epoch=1, holder=holder, since=at)
+    again = {"epoch": _TERMS.c.epoch + 1, "holder": holder, "since": at}
+    claim = insert.on_conflict_do_update(index_elements=["scope"], set_=again)
+    return int(connection.scalar(claim.returning(_TERMS.c.epoch)))
+
+
+def _refuse_deposed(connection: sa.Connection, scope: str, epoch: int) -> None:
+    """Raise DeposedError if a newer term has begun; until the transaction ends none can begin."""
+    query = sa.select(_TERMS.c.epoch, _TERMS.c.holder).where(_TERMS.c.scope == scope)
+    last = connection.execute(query.with_for_update(read=True)).first()
+    if last is None or last.epoch != epoch:
+        raise DeposedError(f"deposed: {last.holder if last else 'nobody'} has claimed the history")
+
+
+def _record(connection: sa.Connection, ticks: Sequence[Tick], term: tuple[str, int] | None) -> None:
     if not ticks:
         return
     connection.execute(*_runs_upsert(connection, ticks))  # first: it locks the runs against a second writer
+    if term is not None:
+        _refuse_deposed(connection, *term)  # SQLite has no lock before the first write
     looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
     shown = [{"weights": dict(tick.weights), "verdict": dict(tick.verdict)} for tick in ticks]
     rows = [look | more for look, more, tick in zip(looks, shown, ticks, strict=True) if tick.is_look]

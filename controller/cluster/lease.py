@@ -125,6 +125,11 @@ class Lease:
         self._jitter = random.SystemRandom()
 
     @property
+    def where(self) -> str:
+        """What is led: `namespace/name` of the Lease."""
+        return self._leases.where
+
+    @property
     def leads(self) -> bool:
         """Whether a write would be allowed now."""
         return self.remaining() > 0

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Leases(Protocol):
     """One Lease object."""
 
+    @property
+    def where(self) -> str:
+        """Its `namespace/name`."""
+
     async def read(self) -> Object:
         """Return it as it is stored; NotFoundError, UnavailableError."""
 
@@ -32,6 +36,11 @@ class KubeLeases:
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
         self._kube, self._namespace, self._name = kube, namespace, name
+
+    @property
+    def where(self) -> str:
+        """Its `namespace/name`."""
+        return f"{self._namespace}/{self._name}"
 
     async def read(self) -> Object:
         """Return it as it is stored; NotFoundError, UnavailableError."""

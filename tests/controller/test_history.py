@@ -116,7 +116,7 @@ async def history(request, tmp_path):
 async def _empty(url: str) -> None:
     psycopg = pytest.importorskip("psycopg")
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        connection.execute("DROP TABLE IF EXISTS decisions, intervals, ticks, runs, penstock_schema")
+        connection.execute("DROP TABLE IF EXISTS decisions, intervals, ticks, runs, terms, penstock_schema")
 
 
 async def test_a_look_comes_back_as_it_was_recorded(history):
@@ -266,9 +266,9 @@ async def test_a_history_of_a_newer_penstock_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/history.db"
     await (await SqlHistory.open(url)).close()
     with sqlite3.connect(tmp_path / "history.db") as other:
-        other.execute("UPDATE penstock_schema SET version = 99")
+        other.execute("INSERT INTO penstock_schema VALUES (99)")
     other.close()
-    with pytest.raises(UnavailableError, match=r"newer Penstock \(schema 99; this one knows 1\)"):
+    with pytest.raises(UnavailableError, match=r"newer Penstock \(schema 99; this one knows 2\)"):
         await SqlHistory.open(url)
 
 

@@ -61,6 +61,7 @@ class Wire:
     server: LeaseServer
     weather: Callable[[], Weather] = Weather
     sent: list[str] = field(default_factory=list)
+    where: str = "ops/penstock"
 
     async def read(self) -> dict[str, Any]:
         return await self._send("read", None)
