@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cluster.running import Cluster
 
 CHART = Path(__file__).parents[2] / "deploy" / "chart"
@@ -33,11 +35,16 @@ def objects(helm: Path, namespace: str, *, release: str = "penstock", **values: 
 def rendered(helm: Path, namespace: str, *, release: str = "penstock", **values: Any) -> str:
     """Return the text of the rendered chart; ChartError."""
     values.setdefault("prometheus", {"url": PROMETHEUS})
-    command = [helm, "template", release, CHART, "-n", namespace, "--kube-version", KUBERNETES, "-f", "-"]
-    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+    command = ["template", release, str(CHART), "-n", namespace, "--kube-version", KUBERNETES, "-f", "-"]
+    done = run_helm(helm, command, stdin=json.dumps(values))
     if done.returncode:
         raise ChartError(done.stderr)
     return done.stdout
+
+
+def run_helm(helm: Path, arguments: Sequence[str], *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run helm to its end, whatever it says."""
+    return subprocess.run([helm, *arguments], input=stdin, capture_output=True, text=True, check=False)
 
 
 def install(cluster: Cluster, namespace: str, *, release: str | None = None, **values: Any) -> Path:
