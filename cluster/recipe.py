@@ -158,7 +158,7 @@ class Recipe:
                 f"--service-account-signing-key-file={key}",
                 f"--service-account-issuer={ISSUER}",
                 "--endpoint-reconciler-type=none",
-                "--shutdown-watch-termination-grace-period=0s",
+                "--shutdown-send-retry-after=true",  # else open watches hold up its end for a minute
                 *disabled,
             ),
             ready_url=f"https://127.0.0.1:{self.ports.api}/readyz",

@@ -117,11 +117,13 @@ class Cluster:
         self.part("envoy").launch()
 
     def mend(self) -> None:
-        """Start what has ended and resume what was suspended."""
+        """Start what has ended, resume what was suspended, and wait until all parts are ready."""
         for part in self.parts.values():
             part.resume()
             if not part.running:
                 part.start()
+        for part in self.parts.values():
+            part.wait_ready()
 
     def end(self) -> None:
         """End all parts, the last started first, whatever becomes of one; none outlives this call."""
