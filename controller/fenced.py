@@ -53,19 +53,25 @@ class Fence(Protocol):
 
 
 class FencedHistory:
-    """`controller.ports.History` for the time of one term; begin with `claim`."""
+    """`controller.ports.History` for the time of one term, which it claims before anything else.
+
+    A history that is down when the term begins is claimed when it is back; meanwhile there is none.
+    """
 
     def __init__(self, history: Claimed, lease: Fence) -> None:
         self._history, self._lease = history, lease
+        self._claimed = False
 
-    async def claim(self) -> int:
-        """Begin this process's term in the history; UnavailableError."""
+    async def claim(self) -> None:
+        """Begin this process's term in the history, once; UnavailableError."""
         self._lease.check()
-        return await self._history.claim(self._lease.where, self._lease.identity, time.time())
+        if not self._claimed:
+            await self._history.claim(self._lease.where, self._lease.identity, time.time())
+            self._claimed = True
 
     async def record(self, *ticks: Tick) -> None:
         """Write looks of different runs, all or none, if this process leads; UnavailableError."""
-        self._lease.check()
+        await self.claim()
         try:
             await self._history.record(*ticks)
         except DeposedError as error:
@@ -74,10 +80,12 @@ class FencedHistory:
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
+        await self.claim()
         return await self._history.evidence(run)
 
     async def intervals(self, run: str) -> Sequence[Mapping[str, Any]]:
         """Return a run's intervals as they were recorded, oldest first."""
+        await self.claim()
         return await self._history.intervals(run)
 
     async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:

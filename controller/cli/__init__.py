@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from controller.cli import act, judge, lint, offline, replay, report, show, simulate, status, up, weights
+from controller.cli import act, judge, lint, offline, replay, report, run, show, simulate, status, up, weights
 
 app = typer.Typer(
     name="penstock",
@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-for module in (up, show, status, act, report, offline, simulate, replay, lint, weights, judge):
+for module in (up, run, show, status, act, report, offline, simulate, replay, lint, weights, judge):
     module.register(app)
 
 

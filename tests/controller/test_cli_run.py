@@ -1,0 +1,52 @@
+"""What `penstock run` says before it runs; that it runs is shown in tests/e2e/cluster."""
+
+
+import pytest
+from typer.testing import CliRunner
+
+from controller.cli import app
+
+GOOD = ("run", "--prometheus-url", "http://127.0.0.1:1")
+
+
+def _run(*arguments, **env):
+    clean = {"PENSTOCK_PROMETHEUS_URL": None, "PENSTOCK_TOKEN_FILE": None, "PENSTOCK_API_ADDRESS": None}
+    return CliRunner().invoke(app, [*arguments], env=clean | env)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run",), "--prometheus-url"),
+        ((*GOOD, "--api-address", "7420"), "--api-address must be HOST:PORT"),
+        ((*GOOD, "--api-address", "127.0.0.1:70000"), "--api-address must be HOST:PORT"),
+        ((*GOOD, "--propagation", "soon"), "--propagation"),
+        ((*GOOD, "--settle", "-1s"), "--settle"),
+        ((*GOOD, "--token-file", "missing"), "--token-file missing cannot be read"),
+        ((*GOOD, "--lease-seconds", "1"), "lease-seconds"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_starts(arguments, words):
+    ended = _run(*arguments)
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+
+
+def test_an_empty_token_file_is_refused(tmp_path):
+    empty = tmp_path / "token"
+    empty.write_text("\n")
+    ended = _run(*GOOD, "--token-file", str(empty))
+    assert ended.exit_code == 2
+    assert "is empty" in ended.stderr
+
+
+def test_a_kubeconfig_that_is_not_there_is_one_line(tmp_path):
+    ended = _run(*GOOD, "--kubeconfig", str(tmp_path / "nowhere"), "--api-address", "127.0.0.1:0")
+    assert ended.exit_code == 1
+    assert "nowhere" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_options_can_come_from_the_environment():
+    ended = _run("run", PENSTOCK_PROMETHEUS_URL="http://127.0.0.1:1", PENSTOCK_API_ADDRESS="nonsense")
+    assert "nonsense" in ended.stderr

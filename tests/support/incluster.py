@@ -1,0 +1,304 @@
+"""`penstock run` on a real API server, with real istiod, Envoy and Prometheus: a service with two versions.
+
+The controller has the rights of the chart's ServiceAccount and no more. Everything is in the namespace that a
+test gives, and ends with the block; what the controller did is asserted there: every split that was ever in
+force summed to 100 and was one that somebody wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import yaml
+
+from controller.ports import NotFoundError, Ref
+from controller.standalone.listening import pick_port
+from tests.support import chart, mesh
+from tests.support.standalone import LONG, Said, policy
+from tests.support.upstream import Load, Upstream, serving
+from tests.support.watched import BASE_RATE, PATIENCE, REQUESTS_PER_SECOND, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cluster.running import Cluster
+    from controller.ports import Object
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "ranker"
+GATEWAY = "istio-system/gateway"
+LEASE_SECONDS = 6
+PATHS = {
+    "RolloutPolicy": "apis/penstock.dev/v1alpha1/namespaces/{}/rolloutpolicies",
+    "VirtualService": "apis/networking.istio.io/v1/namespaces/{}/virtualservices",
+    "DestinationRule": "apis/networking.istio.io/v1/namespaces/{}/destinationrules",
+    "ServiceEntry": "apis/networking.istio.io/v1/namespaces/{}/serviceentries",
+    "Deployment": "apis/apps/v1/namespaces/{}/deployments",
+    "Lease": "apis/coordination.k8s.io/v1/namespaces/{}/leases",
+}
+
+
+class Replica:
+    """One `penstock run` process."""
+
+    def __init__(self, name: str, folder: Path, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        self.log = folder / f"{name}.log"
+        self.api_port = pick_port()
+        self.api = f"http://127.0.0.1:{self.api_port}"
+        self._arguments = [*arguments, "--api-address", f"127.0.0.1:{self.api_port}"]
+        self._env = dict(env)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, **env: str) -> None:
+        """Start it; it need not be ready when this returns. `env` adds to its environment."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "controller.cli", "run", *self._arguments, cwd=ROOT,
+                env=self._env | env, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.returncode is None
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal and wait for its end; return its exit status."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+            if number != signal.SIGKILL:
+                self._process.send_signal(signal.SIGCONT)  # a stopped process ends only then
+        return await asyncio.wait_for(self._process.wait(), PATIENCE)
+
+    def said(self) -> str:
+        """Return what it has said on its terminal."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class InCluster(Watched):
+    """One rollout in a namespace of a cluster; an async context manager.
+
+    `start=False` leaves controllers and load to the test, `load=False` sends nothing.
+    """
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, folder: Path, *, steps: Any = LONG,
+        decision: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None, replicas: int = 1,
+        options: Sequence[str] = (), kubeconfig: Path | None = None, history: str = "",
+        start: bool = True, load: bool = True, chart_values: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.cluster, self.namespace, self.folder = cluster, namespace, folder
+        self.policy_ref = Ref("RolloutPolicy", namespace, HOST)
+        self.route_ref = Ref("VirtualService", namespace, HOST)
+        self.host = f"{HOST}.{namespace}.svc.cluster.local"
+        self.policy = policy(steps, **(decision or {}))
+        self.policy["metadata"]["namespace"] = namespace
+        self.policy["spec"] |= spec or {}
+        self.policy["spec"]["service"]["host"] = self.host
+        self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
+        self.load = Load(f"{cluster.gateway_url}/", self.host, REQUESTS_PER_SECOND)
+        self.kubeconfig = kubeconfig
+        self.history_url = history or f"sqlite:///{folder / 'history.db'}"
+        self.replicas: list[Replica] = []
+        self._count, self._options, self._start, self._load = replicas, options, start, load
+        self._chart = {"namespaces": [namespace], **(chart_values or {})}
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            for upstream in (self.control, self.candidate):
+                await self._stack.enter_async_context(serving(upstream))
+            secure = ssl.create_default_context(cafile=str(self.cluster.ca))
+            self._http = await self._stack.enter_async_context(
+                aiohttp.ClientSession(
+                    headers={"Authorization": f"Bearer {self.cluster.token}"},
+                    connector=aiohttp.TCPConnector(ssl=secure),
+                )
+            )
+            self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
+            await asyncio.to_thread(self._prepare)
+            if self._start:
+                await self.up()
+            if self._start and self._load:
+                await self._stack.enter_async_context(self.load)
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        """End every controller as Kubernetes does, and let no finalizer keep the namespace."""
+        try:
+            await self._stack.aclose()
+        finally:
+            await asyncio.gather(*(each.stop() for each in self.replicas if each.alive))
+
+    def _prepare(self) -> None:
+        if self.kubeconfig is None:
+            self.kubeconfig = chart.install(self.cluster, self.namespace, **self._chart)
+        self.apply(*self.manifests())
+
+    # --- manifests
+
+    def manifests(self) -> list[Object]:
+        """Return everything that a team writes: route, subsets, endpoints and the policy."""
+        ports = (self.control.port, "v1"), (self.candidate.port, "v2")
+        destinations = [mesh.to("v1", 100, self.host), mesh.to("v2", 0, self.host)]
+        primary = {"name": "primary", "route": destinations, "retries": {"attempts": 0}}
+        named = {"name": HOST, "namespace": self.namespace}
+        route = mesh.routes(primary, host=self.host, **named, gateways=[GATEWAY])
+        route["metadata"].pop("resourceVersion")
+        entry = mesh.entry(host=self.host, endpoints=ports, **named)
+        return [entry, mesh.rule(host=self.host, **named), route, self.policy]
+
+    def apply(self, *objects: Object, manager: str = "team") -> None:
+        """Apply objects as a team does, by server-side apply."""
+        text = yaml.safe_dump_all(objects)
+        self.cluster.kubectl("apply", "--server-side", "--field-manager", manager, "-f", "-", stdin=text)
+
+    # --- controllers
+
+    async def up(self) -> None:
+        """Start the controllers and wait until one of them leads and all can serve."""
+        for _ in range(self._count):
+            await self.another()
+        for replica in self.replicas:
+            await self.ready(replica)
+
+    async def another(self, *, kubeconfig: Path | None = None, options: Sequence[str] = ()) -> Replica:
+        """Start one more controller."""
+        arguments = [
+            "--kubeconfig", str(kubeconfig or self.kubeconfig), "--namespace", self.namespace,
+            "--prometheus-url", self.cluster.prometheus_url, "--history-url", self.history_url,
+            "--lease-name", chart.lease_name(self.namespace), "--lease-namespace", self.namespace,
+            "--lease-seconds", str(LEASE_SECONDS), "--propagation", "500ms", "--settle", "500ms",
+            *self._options, *options,
+        ]  # fmt: skip
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        env = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
+        replica = Replica(f"penstock-{len(self.replicas)}", self.folder, arguments, env)
+        self.replicas.append(replica)
+        await replica.start()
+        return replica
+
+    async def ready(self, replica: Replica) -> None:
+        """Wait until a controller says that it is ready."""
+
+        async def answers() -> bool:
+            assert replica.alive, f"penstock run ended:\n{replica.said()[-4000:]}"
+            with contextlib.suppress(aiohttp.ClientError):
+                async with self.session.get(f"{replica.api}/readyz") as response:
+                    return response.status == 200
+            return False
+
+        await self.eventually(answers, "a controller to be ready")
+
+    async def leader(self) -> Replica:
+        """Wait until one of the controllers leads, and return it."""
+
+        async def leads() -> Replica | None:
+            for replica in self.replicas:
+                if replica.alive:
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        timeout = aiohttp.ClientTimeout(total=1)
+                        async with self.session.get(f"{replica.api}/metrics", timeout=timeout) as response:
+                            if "\npenstock_leader 1.0" in await response.text():
+                                return replica
+            return None
+
+        found: Replica = await self.eventually(leads, "a leader")
+        return found
+
+    def said(self) -> str:
+        """Return what all controllers have said."""
+        return "\n".join(replica.said() for replica in self.replicas)
+
+    async def cli(self, *arguments: str) -> Said:
+        """Run a command of `penstock` against the first controller."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "controller.cli", *arguments, "--server", self.replicas[0].api, cwd=ROOT,
+            env={**os.environ, "NO_COLOR": "1", "PENSTOCK_TOKEN": "test"},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        return Said(int(process.returncode or 0), out.decode(), err.decode())
+
+    async def act(self, *verb: str) -> None:
+        """Ask for a manual action as a user with kubectl does."""
+        self._nonce = getattr(self, "_nonce", 0) + 1
+        name = "promote-full" if verb == ("promote", "--full") else verb[0]
+        text = json.dumps({"verb": name, "nonce": str(self._nonce), "actor": "ann"})
+        await self.patch(self.policy_ref, {"metadata": {"annotations": {"penstock.dev/action": text}}})
+
+    # --- what is so
+
+    async def request(self, method: str, path: str, **more: Any) -> Any:
+        """Ask the API server as its administrator; NotFoundError."""
+        async with self._http.request(method, f"{self.cluster.api_url}/{path}", **more) as response:
+            if response.status == 404:
+                raise NotFoundError(path)
+            assert response.status < 300, await response.text()
+            return await response.json()
+
+    async def live(self, ref: Ref) -> Object:
+        """Return an object as it is live, read past the controller; NotFoundError."""
+        found: Object = await self.request("GET", f"{PATHS[ref.kind].format(ref.namespace)}/{ref.name}")
+        return found
+
+    async def patch(self, ref: Ref, change: Any, *, manager: str = "ann") -> Object:
+        """Patch an object as a person: a JSON Patch if a list, else a merge patch."""
+        kind = "json-patch" if isinstance(change, list) else "merge-patch"
+        changed: Object = await self.request(
+            "PATCH", f"{PATHS[ref.kind].format(ref.namespace)}/{ref.name}?fieldManager={manager}",
+            data=json.dumps(change), headers={"Content-Type": f"application/{kind}+json"},
+        )  # fmt: skip
+        return changed
+
+    async def delete(self, ref: Ref) -> None:
+        """Delete an object, without waiting for its finalizers."""
+        await self.request("DELETE", f"{PATHS[ref.kind].format(ref.namespace)}/{ref.name}")
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return the events of the rollout as Kubernetes has them, latest first."""
+        found = await self.request("GET", f"apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
+        return [
+            {"reason": e["reason"], "message": e.get("note", ""), "type": e["type"],
+             "count": (e.get("series") or {}).get("count", 1), "at": e["metadata"]["creationTimestamp"]}
+            for e in reversed(found["items"]) if e.get("regarding", {}).get("kind") == "RolloutPolicy"
+        ]  # fmt: skip
+
+    async def history(self) -> dict[str, Any]:
+        """Return the present run as the first living controller tells it."""
+        replica = next(each for each in self.replicas if each.alive)
+        async with self.session.get(f"{replica.api}/v1/runs/{(await self.run()).id}") as response:
+            assert response.status == 200, await response.text()
+            whole: dict[str, Any] = await response.json()
+            return whole
+
+    async def set_split(self, v1: int, v2: int, *, manager: str = "kubectl-edit") -> None:
+        """Change the weights as somebody else."""
+        path = "/spec/http/0/route"
+        change = [
+            {"op": "replace", "path": f"{path}/0/weight", "value": v1},
+            {"op": "replace", "path": f"{path}/1/weight", "value": v2},
+        ]
+        await self.patch(self.route_ref, change, manager=manager)
