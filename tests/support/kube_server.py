@@ -19,7 +19,7 @@ from istio.jsonpatch import PatchError, apply_patch
 from tests.support.web_server import web_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -259,3 +259,10 @@ async def kube_server() -> AsyncIterator[KubeServer]:
         finally:
             server.closing.set()
             server.end_watches()
+
+
+async def until(condition: Callable[[], object], patience: float = 10.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of it
+            await asyncio.sleep(0.005)

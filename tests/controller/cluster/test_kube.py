@@ -10,13 +10,14 @@ import subprocess
 import sys
 
 import pytest
+from kubernetes.aio.config import incluster_config
 
 from controller.cluster import connection, kube
 from controller.cluster.answers import ForbiddenError, GoneError, Request, error_of
 from controller.cluster.kube import Kube, Lines
 from controller.cluster.resources import PODS, WATCHED
 from controller.ports import ConflictError, NotFoundError, UnavailableError
-from tests.support.kube_server import Answer, kube_server
+from tests.support.kube_server import Answer, kube_server, until
 
 VS = next(each for each in WATCHED if each.kind == "VirtualService")
 GET = Request("get", VS, "ml", "ranker")
@@ -111,14 +112,14 @@ async def test_too_many_requests_without_a_time_is_waited_for_a_second(server, c
 
 async def test_a_wait_that_outlasts_the_deadline_is_not_begun(server, client, waits):
     server.answers.append(Answer(429, "slow down", {"Retry-After": "60"}))
-    with pytest.raises(UnavailableError, match="429 .*slow down"):
+    with pytest.raises(UnavailableError, match=r"429 .*slow down"):
         await client.call(GET)
     assert waits == []
 
 
 async def test_an_error_of_the_server_is_not_asked_again(server, client):
     server.answers.append(Answer(500, "boom"))
-    with pytest.raises(UnavailableError, match="answered 500 .*boom"):
+    with pytest.raises(UnavailableError, match=r"answered 500 .*boom"):
         await client.call(PATCH, WEIGHT)
     assert len(server.requests) == 1
 
@@ -160,16 +161,16 @@ async def test_an_answer_is_bounded(server, client, monkeypatch):
 # fencing
 
 
-class Deposed(UnavailableError):
+class DeposedError(UnavailableError):
     pass
 
 
 async def test_nothing_is_written_when_the_fence_says_no_and_reads_go_on(server, client):
     def refuse():
-        raise Deposed("this process does not lead")
+        raise DeposedError("this process does not lead")
 
     client.before_write = refuse
-    with pytest.raises(Deposed):
+    with pytest.raises(DeposedError):
         await client.call(PATCH, WEIGHT)
     assert server.requests == []
     await client.call(GET)
@@ -182,11 +183,11 @@ async def test_the_fence_is_asked_again_before_a_write_is_sent_again(server, cli
     def once():
         asked.append(1)
         if len(asked) > 1:
-            raise Deposed("this process does not lead any more")
+            raise DeposedError("this process does not lead any more")
 
     client.before_write = once
     server.answers.append(Answer(429, headers={"Retry-After": "1"}))
-    with pytest.raises(Deposed):
+    with pytest.raises(DeposedError):
         await client.call(PATCH, WEIGHT)
     assert len(server.requests) == 1
     assert len(waits) == 1
@@ -275,8 +276,6 @@ async def test_without_a_kubeconfig_and_outside_of_a_pod_there_is_no_connection(
 
 
 async def test_in_a_pod_the_token_of_its_service_account_is_read_again(server, tmp_path, monkeypatch):
-    from kubernetes.aio.config import incluster_config
-
     for name, text in {"token": "first\n", "ca.crt": "unused", "namespace": "ops\n"}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.delenv("KUBECONFIG", raising=False)
@@ -322,9 +321,11 @@ async def test_a_list_comes_in_pages(server, client, monkeypatch):
 async def test_a_list_whose_rest_is_too_old_is_gone(server, client, monkeypatch):
     monkeypatch.setattr(kube, "PAGE", 1)
     server.put("virtualservices", "other")
+    pages = client.pages(VS, None)
+    await anext(pages)
+    server.forget()
     with pytest.raises(GoneError):
-        async for _ in client.pages(VS, None):
-            server.forget()
+        await anext(pages)
 
 
 async def test_a_watch_tells_changes_however_they_are_cut(server, client):
@@ -340,8 +341,7 @@ async def test_a_watch_tells_changes_however_they_are_cut(server, client):
 
 async def test_a_line_that_was_not_finished_is_not_told(server, client):
     async with client.watch(VS, None, "101", 5) as events:
-        while not server.watches:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.watches)
         server.raw("virtualservices", b'{"type":"MODIFIED","object":{}}')
         server.end_watches()
         assert [event async for event in events] == []
@@ -350,8 +350,7 @@ async def test_a_line_that_was_not_finished_is_not_told(server, client):
 @pytest.mark.parametrize(("since", "code", "error"), [("1", 410, GoneError), ("101", 500, UnavailableError)])
 async def test_an_error_in_a_watch_is_raised(server, client, since, code, error):
     async with client.watch(VS, None, since, 5) as events:
-        while not server.watches:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.watches)
         if code == 500:
             server.error("virtualservices", 500, "etcd is down")
         with pytest.raises(error):
@@ -360,8 +359,7 @@ async def test_an_error_in_a_watch_is_raised(server, client, since, code, error)
 
 async def test_a_reset_in_the_middle_of_a_line_is_unavailable(server, client):
     async with client.watch(VS, None, "101", 5) as events:
-        while not server.watches:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.watches)
         server.raw("virtualservices", b'{"type":"MODIF')
         server.end_watches(abort=True)
         with pytest.raises(UnavailableError, match="cannot be reached"):
