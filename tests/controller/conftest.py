@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from controller.standalone.layout import Layout
+from tests.support import postgresql as postgresql_server
 from tests.support.processes import end_all_of
 from tests.support.rig import Rig
 
@@ -30,3 +31,14 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
     await rig.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL of its own, ended afterwards."""
+    pytest.importorskip("psycopg")
+    try:
+        with postgresql_server.running() as url:
+            yield url
+    except postgresql_server.NoPostgresqlError as error:
+        pytest.skip(str(error))

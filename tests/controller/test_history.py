@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import shutil
 import socket
 import sqlite3
-import subprocess
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import StatementError
 
+from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
 from controller.ports import Tick, UnavailableError
+from tests.support.postgresql import empty
 
 LOOK = Tick(
     run="ml.ranker.1",
@@ -51,72 +48,16 @@ def _later(look: Tick, **changes) -> Tick:
     return replace(look, at=look.at + 10, cursor=look.cursor + 10, intervals=[], **changes)
 
 
-def _postgresql_binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """A PostgreSQL of its own in a temporary folder, ended afterwards."""
-    binaries = _postgresql_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL server on this machine")
-    pytest.importorskip("psycopg")
-    if os.geteuid() == 0:
-        try:
-            shutil.chown(folder := tempfile.mkdtemp(), "postgres")
-        except LookupError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        user = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    else:
-        folder, user = tempfile.mkdtemp(), {}
-    data = f"{folder}/data"
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "penstock", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"],
-        **user,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
-        **user,
-        cwd=folder,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        subprocess.run(
-            ["/bin/sh", "-c", f"until {binaries}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.1; done"],
-            check=True,
-            timeout=30,
-        )
-        yield f"postgresql+psycopg://penstock@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
 async def history(request, tmp_path):
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/history.db"
     else:
         url = request.getfixturevalue("postgresql")
-        await _empty(url)
+        empty(url)
     history = await SqlHistory.open(url)
     yield history
     await history.close()
-
-
-async def _empty(url: str) -> None:
-    psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        connection.execute("DROP TABLE IF EXISTS decisions, intervals, ticks, runs, terms, penstock_schema")
 
 
 async def test_a_look_comes_back_as_it_was_recorded(history):
@@ -302,3 +243,137 @@ async def test_a_decision_without_a_verdict_leaves_the_last_one(history):
     await history.record(_later(LOOK, verdict={}, decision=PROMOTE))
     [run] = await history.runs()
     assert run["verdict"] == LOOK.verdict
+
+
+# Terms of leaders.
+
+
+async def _second(history: SqlHistory) -> SqlHistory:
+    """Open the same database as another process does."""
+    return await SqlHistory.open(history._engine.url.render_as_string(hide_password=False))
+
+
+async def test_a_record_of_an_older_term_is_refused_whole(history):
+    heir = await _second(history)
+    assert await history.claim("ops/penstock", "old", 1.0) == 1
+    await history.record(LOOK)
+    assert await heir.claim("ops/penstock", "heir", 2.0) == 2
+    with pytest.raises(DeposedError, match="heir has claimed the history"):
+        await history.record(_later(LOOK), replace(LOOK, run="ml.other.1"))
+    assert await heir.evidence(LOOK.run) == (LOOK.cursor, LOOK.evidence)
+    assert len(await heir.runs()) == 1
+    await heir.record(_later(LOOK))
+    assert (await history.evidence(LOOK.run))[0] == LOOK.cursor + 10, "reading needs no term"
+    await heir.close()
+
+
+async def test_who_was_deposed_by_mistake_claims_again(history):
+    heir = await _second(history)
+    await history.claim("ops/penstock", "old", 1.0)
+    await heir.claim("ops/penstock", "heir", 2.0)
+    assert await history.claim("ops/penstock", "old", 3.0) == 3
+    await history.record(LOOK)
+    with pytest.raises(DeposedError, match="old has claimed"):
+        await heir.record(LOOK)
+    await heir.close()
+
+
+async def test_terms_of_different_leases_do_not_touch_each_other(history):
+    other = await _second(history)
+    assert await history.claim("team-a/penstock", "a", 1.0) == 1
+    assert await other.claim("team-b/penstock", "b", 1.0) == 1
+    await history.record(LOOK)
+    await other.record(replace(LOOK, run="ml.other.1"))
+    await other.close()
+
+
+async def test_of_many_claims_at_once_exactly_the_last_one_may_record(history):
+    others = [await _second(history) for _ in range(4)]
+    terms = await asyncio.gather(*(other.claim("ops/penstock", "x", 1.0) for other in others))
+    assert sorted(terms) == [1, 2, 3, 4]
+    for other, term in zip(others, terms, strict=True):
+        if term == 4:
+            await other.record(LOOK)
+        else:
+            with pytest.raises(DeposedError):
+                await other.record(LOOK)
+        await other.close()
+
+
+class _Fence:
+    identity, where = "me", "ops/penstock"
+
+    def __init__(self) -> None:
+        self.lost, self.resigned = False, ""
+
+    def check(self) -> None:
+        if self.lost:
+            raise UnavailableError("the lease ran out")
+
+    def resign(self, why: str) -> None:
+        self.resigned = why
+
+
+async def test_without_its_lease_a_leader_neither_claims_nor_records(history):
+    fence = _Fence()
+    fenced = FencedHistory(history, fence)
+    await fenced.record(LOOK)
+    assert await fenced.evidence(LOOK.run) == (LOOK.cursor, LOOK.evidence)
+    assert len(await fenced.intervals(LOOK.run)) == len(await fenced.runs()) == 1
+    assert (await fenced.run(LOOK.run))["id"] == LOOK.run
+    fence.lost = True
+    late = FencedHistory(history, fence)
+    for refused in (fenced.record(_later(LOOK)), late.claim(), late.evidence(LOOK.run)):
+        with pytest.raises(UnavailableError, match="the lease ran out"):
+            await refused
+    assert (await history.evidence(LOOK.run))[0] == LOOK.cursor
+    assert await history.claim("ops/penstock", "next", 1.0) == 2, "the late one claimed nothing"
+
+
+async def test_what_a_term_reads_first_is_final(history):
+    """It claims before it reads: nothing of the old term comes after what the new one went on from."""
+    heir = await _second(history)
+    old, new = FencedHistory(history, _Fence()), FencedHistory(heir, _Fence())
+    await old.record(LOOK)
+    assert (await new.evidence(LOOK.run))[0] == LOOK.cursor
+    with pytest.raises(DeposedError):
+        await old.record(_later(LOOK))
+    await heir.close()
+
+
+async def test_a_leader_that_is_deposed_in_the_database_resigns(history):
+    fence, heir = _Fence(), await _second(history)
+    fenced = FencedHistory(history, fence)
+    await fenced.claim()
+    await heir.claim("ops/penstock", "heir", 2.0)
+    with pytest.raises(DeposedError):
+        await fenced.record(LOOK)
+    assert "heir" in fence.resigned
+    await heir.close()
+
+
+@pytest.mark.real
+async def test_a_controller_that_stops_inside_a_transaction_holds_up_its_successor_for_a_while_only(
+    postgresql, monkeypatch
+):
+    psycopg = pytest.importorskip("psycopg")
+    monkeypatch.setattr("controller.history.WAIT_SECONDS", 1)
+    empty(postgresql)
+    stopped, heir = await SqlHistory.open(postgresql), await SqlHistory.open(postgresql)
+    await stopped.claim("ops/penstock", "stopped", 1.0)
+    with stopped._engine.connect() as connection:
+        connection.exec_driver_sql("SELECT epoch FROM terms FOR SHARE")  # and now nothing more
+        with pytest.raises(UnavailableError, match="lock timeout"):
+            await heir.claim("ops/penstock", "heir", 2.0)
+        for _ in range(5):
+            try:
+                term = await heir.claim("ops/penstock", "heir", 2.0)
+                break
+            except UnavailableError:
+                continue
+        assert term == 2
+        with pytest.raises(Exception, match=r"idle-in-transaction|closed") as caught:
+            connection.exec_driver_sql("SELECT 1")
+        assert isinstance(caught.value.__cause__, psycopg.Error)
+    await stopped.close()
+    await heir.close()
