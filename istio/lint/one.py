@@ -26,8 +26,6 @@ Object = dict[str, Any]
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_OPEN_MATCHES: Final = re.compile(r"spec\.(http|tcp)\[[0-9]+\]\.match")
-"""Lists in which istiod takes null for a match without conditions."""
 _REFUSED: Final = (
     "istio.io/dry-run",
     "internal.istio.io/webhook-always-reject",
@@ -74,35 +72,19 @@ def name_of(obj: Object) -> str:
 def lint_object(obj: Object) -> list[Finding]:
     """Return everything that the API server and istiod say of one object, and our own warnings.
 
-    Kinds other than VirtualService, DestinationRule and ServiceEntry have no findings. Fields that are null
-    count as absent, since the API server drops them, and a match that is null as one without conditions, as
-    istiod takes it. Where a value has the wrong type, istiod's rules are not tried. Places in files are the
-    caller's to add.
+    Kinds other than VirtualService, DestinationRule and ServiceEntry have no findings. Known fields that are
+    null count as absent, since the API server drops them. Where a value has the wrong type, istiod's rules
+    are not tried. Places in files are the caller's to add.
     """
     if not isinstance(obj.get("kind"), str) or obj["kind"] not in KINDS:
         return []
     digit, subject = KINDS[obj["kind"]], name_of(obj)
-    findings = [
-        *_check({"spec": {}} | _with_open_matches(without_nulls(obj))),
-        *_check_nulls(obj.get("spec"), "spec"),
-    ]
+    findings = [*_check(obj), *_check_nulls(obj.get("spec"), "spec")]
     return [replace(finding, code=finding.code.replace("x", digit), object=subject) for finding in findings]
 
 
-def _with_open_matches(obj: Object) -> Object:
-    """Put a match without conditions where one of http or tcp is null; `obj` is changed."""
-    spec = obj.get("spec")
-    if obj["kind"] != "VirtualService" or not isinstance(spec, dict):
-        return obj
-    for routes in (spec.get("http"), spec.get("tcp")):
-        for route in routes if isinstance(routes, list) else ():
-            if isinstance(route, dict) and isinstance(route.get("match"), list):
-                route["match"] = [{} if match is None else match for match in route["match"]]
-    return obj
-
-
 def _check(obj: Object) -> Iterator[Finding]:
-    kind, spec = obj["kind"], obj["spec"]
+    kind = obj["kind"]
     envelope: dict[str, Type] = {
         "apiVersion": Text(),
         "kind": Text(),
@@ -110,11 +92,18 @@ def _check(obj: Object) -> Iterator[Finding]:
         "spec": SPECS[kind],
         "status": _ANY,
     }
-    schema = list(Message(envelope, required=("apiVersion", "metadata")).check(obj, ""))
+    written = obj if obj.get("spec") is not None else {**obj, "spec": {}}
+    schema = list(Message(envelope, required=("apiVersion", "metadata")).check(written, ""))
     yield from schema
     if any(finding.code == "PSx02" for finding in schema):
         return
+    yield from _check_rules(without_nulls(written))
+
+
+def _check_rules(obj: Object) -> Iterator[Finding]:
+    """Try the rules between fields, of an object whose values have the right types."""
     yield from _check_metadata(obj)
+    kind, spec = obj["kind"], obj["spec"]
     namespace = obj.get("metadata", {}).get("namespace", "default")
     if kind == "VirtualService":
         yield from check_virtual_service(spec, namespace)
@@ -155,6 +144,4 @@ def _check_nulls(value: Any, path: str) -> Iterator[Finding]:
                 yield from _check_nulls(item, child(path, str(name)))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            if item is None and _OPEN_MATCHES.fullmatch(path):
-                yield problem("PSx16", child(path, index), "has no value and matches everything")
             yield from _check_nulls(item, child(path, index))

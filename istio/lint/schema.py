@@ -1,7 +1,8 @@
 """What a field may hold: the part of OpenAPI that Istio's CRDs use, as values that check values.
 
 A `Message` is a table from field names to types; so it knows every field there is, and unknown ones are
-found with no further code. `istio.lint.fields` has the tables.
+found with no further code. Null is as if the field were not there, except for unknown fields and in lists,
+as for the API server. `istio.lint.fields` has the tables.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ class Table:
         if self.most is not None and len(value) > self.most:
             yield problem("PSx04", path, "too many entries", found=len(value), allowed=f"{self.most}")
         for key, item in value.items():
-            yield from self.of.check(item, child(path, str(key)))
+            if item is not None:
+                yield from self.of.check(item, child(path, str(key)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +189,20 @@ class Message:
             yield _wrong_type(path, value, "an object")
             return
         for name in self.required:
-            if name not in value:
+            if value.get(name) is None:
                 yield problem("PSx03", child(path, name), f"{name} is required")
         for group in self.one_of:
-            chosen = [name for name in group if name in value]
+            chosen = [name for name in group if value.get(name) is not None]
             if len(chosen) > 1:
                 allowed = "one of " + ", ".join(group)
                 yield problem(
                     "PSx05", path, "only one may be set", found=" and ".join(chosen), allowed=allowed
                 )
         for name, item in value.items():
-            if name in self.fields:
-                yield from self.fields[name].check(item, child(path, name))
-            else:
+            if name not in self.fields:
                 yield self._unknown(str(name), path)
+            elif item is not None:
+                yield from self.fields[name].check(item, child(path, name))
 
     def _unknown(self, name: str, path: str) -> Finding:
         close = get_close_matches(name.lower().replace("_", ""), map(str.lower, self.fields), n=1)
