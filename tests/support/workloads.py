@@ -77,7 +77,6 @@ class Cluster:
         self.rig = rig
         self.pods: list[Object] = []
         self.lists = 0
-        rig.store.pods = self._list  # type: ignore[method-assign]
 
     async def _list(self, _namespace: str, _labels: Mapping[str, str]) -> list[Object]:
         self.lists += 1
