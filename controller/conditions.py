@@ -30,12 +30,25 @@ STALLED = frozenset(
         "ProgressDeadlineExceeded",
         "RouteTaken",
         "PolicyInvalid",
+        "CopyFailed",
+        "ScaleUpRefused",
     }
 )
 """Reasons to hold that do not pass by themselves."""
+COPY_REASONS = {
+    "Writing": "Copying",
+    "RollingOut": "CopyRollingOut",
+    "Returning": "CopyReturning",
+    "Failed": "CopyFailed",
+    "Done": "CopyDone",
+    "GivenUp": "CopyGivenUp",
+    "Skipped": "NothingToCopy",
+}
+"""How a copy stands, as a reason."""
+PROGRESS = frozenset({"Ready", "Reconciling", "Stalled", "Progressing"})
 OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
 """Those that matter more than how the last run ended."""
-ENDINGS = frozenset({"RollBack", "Promote", "Supersede"})
+ENDINGS = frozenset({"RollBack", "Promote", "Supersede", "Delete"})
 """Decisions that end a run."""
 
 
@@ -49,23 +62,26 @@ def with_conditions(
     """Return the decision's status with generation, verdict, summary and all conditions."""
     status, run = decision.status, decision.status.run
     active = run is not None and run.active
+    busy = active or (run is not None and run.copies)
     failed = run is not None and run.outcome == "RolledBack"
     stalled = (failed and not active) or decision.reason in STALLED
     silent = bool(world.metrics_error) or (active and "NoData" in {judgement.kind, decision.reason})
     harmed = failed and run is not None and run.reason == "Harmful"
     invalid = active and judgement.kind == "Invalid"
     table: tuple[tuple[str, bool | None], ...] = (
-        ("Ready", not active and not stalled and (run is None or run.applied)),
-        ("Reconciling", active and not stalled),
+        ("Ready", not busy and not stalled and (run is None or run.applied)),
+        ("Reconciling", busy and not stalled),
         ("Stalled", stalled),
-        ("Progressing", active and not stalled and not (run and run.paused)),
+        ("Progressing", busy and not stalled and not (run and run.paused)),
         ("Paused", bool(run and run.paused)),
         ("Healthy", None if run is None else not (harmed or _surges(run) or invalid)),
         ("TrafficApplied", run.applied if run else None),
         ("MetricsAvailable", not silent if active else None),
     )
+    if run is not None and run.copying is not None:
+        table = (*table, ("Copied", run.copying.phase == "Done"))
     for type_, value in table:
-        reason, message = _why(type_, decision, world, judgement, run)
+        reason, message = _why_copy(type_, run) or _why(type_, decision, world, judgement, run)
         status = status.with_condition(type_, _truth(value), reason, message, now=now, generation=generation)
     # an ended run keeps the verdict that ended it
     judged = active or decision.action in ENDINGS
@@ -77,6 +93,13 @@ def with_conditions(
             "summary": summary(decision, judgement),
         }
     )
+
+
+def _why_copy(type_: str, run: Run | None) -> tuple[str, str] | None:
+    """Return how the copy stands, for the conditions that it decides."""
+    if run is None or run.copying is None or type_ not in {"Copied", *(PROGRESS if run.copies else ())}:
+        return None
+    return COPY_REASONS[run.copying.phase], run.copying.message
 
 
 def _why(
@@ -117,6 +140,9 @@ def _afterwards(run: Run) -> str:
     """Return what there is to say of an ended run beside how it ended."""
     if not run.applied:
         return ", the proxies are not there yet"
+    if run.copying and run.copies:
+        failed = run.copying.phase == "Failed"
+        return f", the copy to {run.control} failed" if failed else f", being copied to {run.control}"
     if _surges(run):
         return f", surge of {', '.join(_surges(run))}"
     return ", being watched" if run.watched else ""

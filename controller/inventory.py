@@ -209,6 +209,10 @@ class Inventory:
             if ref.kind == "RolloutPolicy" and _key(ref) not in self.policies and ref not in self._unrecalled
         ]
 
+    def all(self, kind: str) -> list[Object]:
+        """Return all objects of a kind, in all namespaces; not for workloads."""
+        return [obj for inside in self._objects.values() for ref, obj in inside.items() if ref.kind == kind]
+
     def stored(self, ref: Ref) -> Object:
         """Return an object that is no workload as it is stored; KeyError."""
         return self._objects[ref.namespace][ref]

@@ -84,5 +84,5 @@ class Journal:
         if rollout.tick is None:
             return
         self._collector.drop(rollout.tick.run)
-        if rollout.decision and rollout.decision.action == "RollBack":
+        if rollout.decision and rollout.decision.action in {"RollBack", "Delete"}:
             self._unrecorded = [*self._unrecorded[1 - KEPT :], rollout.tick]

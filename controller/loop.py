@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
+from controller.idle import due
 from controller.inventory import Inventory, ref_of
 from controller.journal import Journal
 from controller.logs import begin_look
@@ -22,6 +23,7 @@ from controller.ports import Applied, ConflictError, NotFoundError, UnavailableE
 from controller.rollout import Rollout
 from controller.scene import KINDS
 from controller.tracing import span
+from controller.usage import in_use
 from controller.watcher import Watcher
 from controller.workloads import WORKLOADS
 from controller.writer import Writer
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from controller.decision import Decision, Judgement
     from controller.evidence import Collector
+    from controller.inventory import Entry
     from controller.ports import Clock, DataPlane, History, Object, Store
     from controller.record import Recorder
     from controller.status import Status
@@ -157,7 +160,7 @@ class Loop:
         await self._tell_unusable(now)
         self._collector.adopt(self._inventory.templates)
         due = [
-            Rollout(entry, entry.scene(self._inventory.objects(entry.policy.metadata.namespace)))
+            self._rollout(entry, now)
             for key, entry in self._inventory.policies.items()
             if self._due.get(key, 0.0) <= now
         ]
@@ -174,6 +177,14 @@ class Loop:
         await self._measure(others, now)
         await self._watcher.look_after(others, now)
         await self._decide(others)
+
+    def _rollout(self, entry: Entry, now: float) -> Rollout:
+        scene = entry.scene(self._inventory.objects(entry.policy.metadata.namespace))
+        rollout = Rollout(entry, scene, refused=self._writer.refusal(entry.policy.key))
+        at = due(entry.policy, entry.status)
+        if at is not None and at <= now:
+            rollout.in_use = in_use(entry, scene, self._inventory)
+        return rollout
 
     def _tidy(self) -> None:
         """Forget what is gone, and tell of what cannot be read."""
@@ -196,6 +207,7 @@ class Loop:
             obj, problem = self._inventory.stored(ref), self._inventory.problems[ref]
             try:
                 await self._writer.refuse(ref, obj, problem, now)
+                await self._writer.release(ref, obj)
             except (ConflictError, NotFoundError):
                 continue  # it has changed already, and will be read again
             except Exception as error:
@@ -315,10 +327,15 @@ class Loop:
         if run is not None and not run.applied:
             waited = now - run.weights_changed_at
             return min(max(SOON, waited / 10), RETRY)
-        if decision.notable or any(known.behind for known in (dossier, rollout.watch) if known):
+        if (
+            decision.notable
+            or decision.chores
+            or any(known.behind for known in (dossier, rollout.watch) if known)
+        ):
             return SOON
-        if run is None or not (run.active or run.watched):
-            return REST
+        if run is None or not (run.active or run.watched or run.copies):
+            at = due(rollout.entry.policy, decision.status) or 0.0
+            return min(at - now, REST) if at > now else REST
         step, settle = rollout.entry.policy.spec.decision.interval.seconds, self._collector.settle
         pause = ((now - settle) // step + 1) * step + settle - now
         return min(pause, REREAD) if dossier and dossier.error else pause

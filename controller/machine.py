@@ -32,6 +32,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.decision import Case, Decision, Judgement, World
+from controller.deletion import withdraw
 from controller.no_run import NO_RUN
 from controller.open_run import OPEN_RUN
 from controller.roles import with_roles
@@ -40,7 +41,7 @@ from controller.status import LastAction, Status
 if TYPE_CHECKING:
     from policies.model import RolloutPolicy
 
-UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken"})
+UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken", "ScalingUp"})
 """Reasons to hold that leave a manual action for later."""
 
 
@@ -48,7 +49,7 @@ def decide(policy: RolloutPolicy, status: Status, world: World, judgement: Judge
     """Return the one decision for this moment; the same inputs give the same decision."""
     is_open = status.run is not None and status.run.active
     case = Case(policy, status if is_open else with_roles(policy, status, world), world, judgement, now)
-    rules = OPEN_RUN if is_open else NO_RUN
+    rules = (withdraw, *(OPEN_RUN if is_open else NO_RUN))
     decision = next(decision for rule in rules if (decision := rule(case)) is not None)
     return _acknowledged(decision, case)
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.decision import Case, Decision
+from controller.idle import rest, tend
+from controller.promotion import answer, copy
 from controller.settling import settle
 from controller.status import Run, Watching
 
@@ -71,7 +73,7 @@ def _begin(case: Case, why: str) -> Decision | None:
         steps=len(case.steps), weights=weights, started_at=case.now, weights_changed_at=case.now,
     )  # fmt: skip
     message = f"run {number}, step 1 of {run.steps}, {weight}% to {roles.candidate}: {why}"
-    status = case.status.model_copy(update={"run": run, "weights": weights})
+    status = case.status.model_copy(update={"run": run, "weights": weights, "idle": None})
     return Decision("Start", "Started", message, status, weights)
 
 
@@ -106,8 +108,9 @@ def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
         return "WatchRemoved", "the policy asks for no watch any more"
     if case.world.unwatchable:
         return "NotWatched", case.world.unwatchable
-    if revisions.get(run.candidate, run.revisions.get(run.candidate)) != run.revisions.get(run.candidate):
-        return "NewRevision", f"{run.candidate} is no longer what was promoted"
+    promoted = case.status.settled.get(run.carrier)
+    if revisions.get(run.carrier, promoted) != promoted:
+        return "NewRevision", f"{run.carrier} is no longer what was promoted"
     # the last interval is read a moment after its end
     until = (run.ended_at or case.now) + wanted.duration.seconds + case.interval
     unread = case.world.metrics_error
@@ -115,7 +118,7 @@ def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
         return "", ""
     found = f"surges of {', '.join(watch.surges)}" if watch.surges else "nothing became more frequent"
     lost = f", but the end could not be read: {unread}" if unread else ""
-    return "WatchOver", f"{run.candidate} was watched for {wanted.duration}: {found}{lost}"
+    return "WatchOver", f"{run.carrier} was watched for {wanted.duration}: {found}{lost}"
 
 
 def _idle(case: Case) -> Decision:
@@ -144,4 +147,4 @@ def _why_not(case: Case) -> str:
     return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
 
 
-NO_RUN = (_taken, _finish, _unusable, _retry, _start, _watch, _idle)
+NO_RUN = (_taken, answer, _finish, copy, _unusable, tend, _retry, _start, _watch, rest, _idle)

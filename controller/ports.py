@@ -38,6 +38,10 @@ class UnavailableError(Exception):
     """The store, Prometheus or the data plane cannot answer now; nothing is known, so nothing is decided."""
 
 
+class RefusedError(UnavailableError):
+    """The store is there and refuses this very write (not allowed, not valid): trying again is of no use."""
+
+
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
     """A change of one object."""
@@ -47,7 +51,10 @@ class WatchEvent:
 
 
 class Store(Protocol):
-    """Objects with resourceVersion, generation, status, events and guarded patches."""
+    """Objects with resourceVersion, generation, status, events and guarded patches.
+
+    An object with finalizers that is deleted stays, with a deletionTimestamp, until the last one is removed.
+    """
 
     async def list(self, kind: str, namespace: str | None = None) -> list[Object]:
         """Return all objects of a kind, by namespace and name."""
@@ -56,7 +63,10 @@ class Store(Protocol):
         """Return one object; NotFoundError."""
 
     async def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]], *, manager: str) -> Object:
-        """Apply a JSON Patch (RFC 6902) as one write by `manager`. ConflictError when a `test` fails."""
+        """Apply a JSON Patch (RFC 6902) as one write by `manager`.
+
+        ConflictError when a `test` fails, NotFoundError, and RefusedError when it may not be written.
+        """
 
     async def patch_status(self, ref: Ref, status: Object, *, resource_version: str) -> Object:
         """Replace the status; spec and generation stay. ConflictError when the object has moved on."""

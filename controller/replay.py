@@ -16,6 +16,7 @@ from controller.decision import Action, Case, Decision, Judgement, World
 from controller.dossier import SHARE_TEMPLATE
 from controller.machine import decide
 from controller.ports import Applied
+from controller.standing import side
 from controller.status import Status
 from policies.parse import policy_from_object
 
@@ -50,6 +51,7 @@ def replay(policy: Mapping[str, Any], record: Mapping[str, Any]) -> Decision:
     inputs = record["inputs"]
     world = dict(inputs["world"])
     world["applied"] = Applied(**world["applied"])
+    world["sides"] = {name: side(known) for name, known in world.get("sides", {}).items()}
     world["action"] = Action(**world["action"]) if world["action"] else None
     return decide(
         policy_from_object(dict(policy)),

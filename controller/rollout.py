@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import pending
+from controller.chores import FINALIZER
 from controller.crashes import CRASH_LOOP
 from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied, Ref, Tick
 from controller.replay import kept
+from controller.standing import sides
 from controller.status import Run, to_rfc3339
 from controller.watching import Watch, begin
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     from controller.scene import Scene
     from controller.workloads import Selection
 
-UNRECORDED = frozenset({"Confirm", "Refuse"})
+UNRECORDED = frozenset({"Confirm", "Refuse", "Release"})
 """Decisions that say nothing about the run worth keeping."""
-UNDELAYED = frozenset({"RollBack", "Settle", "Confirm"})
+UNDELAYED = frozenset({"RollBack", "Settle", "Confirm", "Delete", "Release"})
 """Decisions that are carried out even when they cannot be recorded."""
 
 
@@ -48,6 +50,10 @@ class Rollout:
     """What is wrong with the candidate's pods, in words, by reason."""
     unwatchable: str = ""
     """Why there is none, where there should be one."""
+    in_use: str = ""
+    """What else uses the workloads of the version without traffic."""
+    refused: str = ""
+    """Why the store refused the last write for this rollout."""
 
     @property
     def key(self) -> str:
@@ -124,11 +130,29 @@ class Rollout:
             action=pending(self.entry.obj, self.entry.status),
             surges=self.watch.alarms if self.watch else {}, unwatchable=self.unwatchable,
         )  # fmt: skip
+        world = replace(world, **self._surroundings())
         judgement = dossier.judgement if dossier else Judgement()
         self.case = Case(self.entry.policy, self.entry.status, world, judgement, now)
         self.decision = decide(*self.case.inputs)
         self._begin_watch(self.decision)
         self.tick = _tick(self, self.case, self.decision)
+
+    def _surroundings(self) -> dict[str, Any]:
+        """Return what is so of the policy's life and its workloads, as far as this policy can mind."""
+        meta, status, promotion = (
+            self.entry.obj["metadata"],
+            self.entry.status,
+            self.entry.policy.spec.promotion,
+        )
+        copies = promotion.mode == "copy" or (status.run is not None and status.run.copies)
+        minds = copies or promotion.scale_down_after is not None or status.idle is not None
+        return {
+            "sides": sides(self.scene.selections) if minds else {},
+            "in_use": self.in_use,
+            "refused": self.refused,
+            "deleting": "deletionTimestamp" in meta,
+            "held": FINALIZER in (meta.get("finalizers") or ()),
+        }
 
     def _failing(self) -> Mapping[str, str]:
         stuck = self.candidate.stuck if self.candidate else ""

@@ -24,7 +24,7 @@ def settle(case: Case) -> Decision | None:
     if not world.applied.ok:
         return case.hold("WaitingForProxies", world.applied.detail)
     message = f"the proxies run {words(run.weights)}"
-    ended = None if run.active else case.now
+    ended = None if run.active or run.copies else case.now
     return case.keep(
         "Confirm", "TrafficApplied", message, applied=True, step_started_at=case.now, ended_at=ended
     )

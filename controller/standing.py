@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.chores import COPIED, REPLICAS
 from controller.workloads import Name
@@ -68,6 +68,11 @@ def sides(selections: Mapping[str, Selection]) -> dict[str, Side]:
         name: Side(tuple(sorted(found.labels)), tuple(map(Standing.of, found.workloads)))
         for name, found in selections.items()
     }
+
+
+def side(kept: Mapping[str, Any]) -> Side:
+    """Read a side as the history keeps it."""
+    return Side(tuple(kept["labels"]), tuple(Standing(**each) for each in kept["workloads"]))
 
 
 def only(found: Mapping[str, Side], variant: str) -> Standing | None:

@@ -88,7 +88,7 @@ class Watcher:
             rollout.unwatchable = "nothing is known of the rollout to compare with"
         elif not rollout.watch.metrics:
             rollout.unwatchable = "; ".join(rollout.watch.left_out)
-        arm = rollout.scene.arms.get(run.candidate)
+        arm = rollout.scene.arms.get(run.carrier)
         if rollout.watch is None or rollout.unwatchable or arm is None:
             return None
         return Watched(rollout.entry.policy, run, arm, rollout.watch, run.ended_at + wanted.duration.seconds)

@@ -1,4 +1,4 @@
-"""Carries decisions out: first the status (the intent), then the word of it, then the traffic.
+"""Carries decisions out: first the status (the intent), then the word of it, then the traffic and the rest.
 
 Every write is guarded by the version that was read: whoever was faster makes it a ConflictError, and the
 decision is taken again. Weights are written only where they differ, one patch per VirtualService.
@@ -6,22 +6,25 @@ decision is taken again. Weights are written only where they differ, one patch p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from controller.chores import CopyTemplate, Release, Scale, copied, held, released, scaled
 from controller.conditions import with_conditions
 from controller.decision import Decision, Judgement, World
 from controller.inventory import ref_of
-from controller.ports import Ref
+from controller.ports import ConflictError, NotFoundError, Ref, RefusedError
 from controller.scene import MANAGER
 from controller.status import Status
+from controller.workloads import read_workload
 from istio.route import RouteError
 from istio.weights import edit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from controller.chores import Chore
     from controller.decision import Case
     from controller.ports import Object, Store
     from controller.record import Recorder
@@ -34,6 +37,8 @@ class Writer:
     def __init__(self, store: Store, recorder: Recorder) -> None:
         self._store, self._recorder = store, recorder
         self._ours: dict[Ref, str] = {}
+        self._refused: dict[str, str] = {}
+        """What the store said to the last write for a rollout, if it refused it."""
 
     def is_ours(self, obj: Object) -> bool:
         """Tell whether this version of an object is the one that was written here last."""
@@ -44,11 +49,11 @@ class Writer:
         self._ours.pop(ref_of(obj), None)
 
     async def carry_out(self, rollout: Rollout, case: Case, decision: Decision) -> tuple[Object, Status]:
-        """Write status and weights; return the policy as it is stored then.
+        """Write status, weights and chores; return the policy as it is stored then.
 
         ConflictError, NotFoundError and UnavailableError.
         """
-        obj = rollout.entry.obj
+        obj = await self._hold(rollout, decision)
         generation = int(obj["metadata"].get("generation", 0))
         status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
         if status != rollout.entry.status:
@@ -56,9 +61,65 @@ class Writer:
             obj = await self._store.patch_status(rollout.ref, status.dump(), resource_version=version)
             self._note(obj, "status")
         await self._recorder.decision(rollout.ref, decision)
-        if decision.write is not None:
-            await self._write(rollout, decision.write)
+        try:
+            if decision.write is not None:
+                await self._write(rollout, decision.write)
+            for chore in decision.chores:
+                await self._do(rollout, chore, obj)
+        except RefusedError as error:
+            self._refused[rollout.key] = str(error)
+            raise
         return obj, status
+
+    def refusal(self, key: str) -> str:
+        """Return what the store said to the last write for a rollout, once, if it refused it."""
+        return self._refused.pop(key, "")
+
+    async def _hold(self, rollout: Rollout, decision: Decision) -> Object:
+        """Return the policy, with our finalizer if it has any business that must not be left half done."""
+        obj, run = rollout.entry.obj, decision.status.run
+        busy = run is not None and (run.active or run.copies or not run.applied)
+        if busy or decision.status.idle is not None:
+            return await self._patch(rollout.ref, held(obj), "finalizer") or obj
+        return obj
+
+    async def _do(self, rollout: Rollout, chore: Chore, policy: Object) -> None:
+        match chore:
+            case Release():
+                await self._patch(rollout.ref, released(policy), "finalizer")
+            case Scale(workloads=names, down=down):
+                for kind, name in names:
+                    await self._scale(Ref(kind, rollout.ref.namespace, name), down=down)
+            case CopyTemplate():
+                await self._copy(rollout.ref.namespace, chore)
+
+    async def release(self, ref: Ref, policy: Object) -> None:
+        """Let a policy go that cannot be used, if it is being deleted."""
+        if "deletionTimestamp" in policy["metadata"]:
+            message = "the policy cannot be used: the traffic is left as it is"
+            await self._recorder.warn(ref, "Released", message)
+            await self._patch(ref, released(policy), "finalizer")
+
+    async def _scale(self, ref: Ref, *, down: bool) -> None:
+        try:
+            await self._patch(ref, scaled(await self._store.get(ref), down=down), "replicas")
+        except NotFoundError as error:
+            self._recorder.failure("store", str(error), str(ref))
+
+    async def _copy(self, namespace: str, chore: CopyTemplate) -> None:
+        source, target = (Ref(each.kind, namespace, each.name) for each in (chore.source, chore.target))
+        found = await self._store.get(source)
+        if read_workload(found).revision != chore.revision:
+            raise ConflictError(f"{source} changed meanwhile")
+        await self._patch(target, copied(found, await self._store.get(target), chore), "template")
+
+    async def _patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]], what: str) -> Object | None:
+        """Write a patch that says something; return what is stored then."""
+        if not operations:
+            return None
+        stored = await self._store.patch(ref, operations, manager=MANAGER)
+        self._note(stored, what)
+        return stored
 
     async def refuse(self, ref: Ref, obj: Object, problem: str, now: float) -> None:
         """Say on a policy that it cannot be used, and why; nothing is written when it says so already."""
@@ -87,9 +148,9 @@ class Writer:
             except RouteError as error:
                 self._recorder.failure("store", str(error), rollout.key)
                 continue
-            if operations:
-                target = Ref("VirtualService", policy.metadata.namespace, ref.name)
-                self._note(await self._store.patch(target, operations, manager=MANAGER), "weights")
+            await self._patch(
+                Ref("VirtualService", policy.metadata.namespace, ref.name), operations, "weights"
+            )
 
     def _note(self, stored: Object, what: str) -> None:
         self._ours[ref_of(stored)] = stored["metadata"]["resourceVersion"]

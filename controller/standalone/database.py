@@ -155,7 +155,9 @@ def patch(
     if path := objects.protected_change(live, body):
         raise PatchError(f"a patch may not change {path}")
     revised = objects.revise(live, body, manager=manager, now=now)
-    return live if revised is None else _save(database, ref, revised, "MODIFIED")
+    if revised is None:
+        return live
+    return _save(database, ref, revised, "DELETED" if objects.over(revised) else "MODIFIED")
 
 
 def patch_status(
@@ -188,16 +190,24 @@ def _change(database: sqlite3.Connection, ref: Ref, to: Change, manager: str, no
     live = _find(database, ref)
     wanted = to(live)
     if wanted is None:
-        if live is not None:
-            _save(database, ref, live, "DELETED")
-        return live is not None
+        return live is not None and _delete(database, ref, live, now)
     if live is None:
         _save(database, ref, objects.create(wanted, manager=manager, now=now), "ADDED")
         return True
-    revised = objects.replace(live, wanted, manager=manager, now=now)
+    back = live["metadata"].pop("deletionTimestamp", None)
+    revised = objects.replace(live, wanted, manager=manager, now=now) or (live if back else None)
     if revised is not None:
         _save(database, ref, revised, "MODIFIED")
     return revised is not None
+
+
+def _delete(database: sqlite3.Connection, ref: Ref, live: Object, now: float) -> bool:
+    """Delete an object, or mark it until its finalizers are gone; tell whether this changed anything."""
+    doomed = objects.doomed(live, now=now)
+    if doomed == live:
+        return False
+    _save(database, ref, doomed or live, "MODIFIED" if doomed else "DELETED")
+    return True
 
 
 def _save(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from controller.ports import Object
 
 OWN_ANNOTATIONS = "penstock.dev/"
-SYSTEM_METADATA = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+SYSTEM_METADATA = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields",
+)  # fmt: skip
 IDENTITY = (("kind",), *(("metadata", field) for field in ("name", "namespace", *SYSTEM_METADATA)))
 """Where a patch may not write."""
 
@@ -56,8 +58,14 @@ def create(obj: Object, *, manager: str, now: float) -> Object:
 
 
 def replace(live: Object, obj: Object, *, manager: str, now: float) -> Object | None:
-    """Return the version after a whole manifest was written; status and Penstock's annotations stay."""
+    """Return the version after a whole manifest was written.
+
+    Status, finalizers and Penstock's annotations stay. Unlike in Kubernetes, an object that is being deleted
+    is back then: who writes a manifest wants the object.
+    """
     body = manifest(obj)
+    if finalizers := live["metadata"].get("finalizers"):
+        body["metadata"].setdefault("finalizers", finalizers)
     kept = {k: v for k, v in _annotations(live).items() if k.startswith(OWN_ANNOTATIONS)}
     if kept:
         body["metadata"]["annotations"] = kept | _annotations(body)
@@ -75,10 +83,23 @@ def revise(live: Object, body: Object, *, manager: str, now: float) -> Object | 
         return None
     before = live["metadata"]
     desired = any(section != "metadata" for section, _ in changed)
-    body["metadata"] |= {key: before[key] for key in ("uid", "creationTimestamp") if key in before}
+    lasting = ("uid", "creationTimestamp", "deletionTimestamp")
+    body["metadata"] |= {key: before[key] for key in lasting if key in before}
     body["metadata"]["generation"] = before.get("generation", 1) + desired
     body["metadata"]["managedFields"] = _owned(before.get("managedFields", []), body, changed, manager, now)
     return body | ({"status": live["status"]} if "status" in live else {})
+
+
+def doomed(live: Object, *, now: float) -> Object | None:
+    """Return the version that waits for its finalizers to be deleted, or None when it waits for nothing."""
+    if not live["metadata"].get("finalizers"):
+        return None
+    return {**live, "metadata": {"deletionTimestamp": timestamp(now), **live["metadata"]}}
+
+
+def over(obj: Object) -> bool:
+    """Tell whether an object that was to be deleted waits for nothing any more."""
+    return "deletionTimestamp" in obj["metadata"] and not obj["metadata"].get("finalizers")
 
 
 def with_status(live: Object, status: Object, *, manager: str, now: float) -> Object | None:

@@ -83,9 +83,12 @@ async def test_renamed_variants_leave_the_run_and_start_another_with_evidence_of
 
 async def test_a_policy_that_is_created_again_starts_a_run_of_its_own(rig: Rig) -> None:
     await rig.start(GOOD, minSamples=1_000_000)
+    kept = policy(minSamples=1_000_000)
+    kept["spec"]["onDeletion"] = "keep"
+    await rig.put(kept)
     await rig.run(18)
-    await rig.store.delete(POLICY, manager="folder")
-    await rig.loop.look()
+    await rig.delete()
+    await rig.looks(3)
     assert await rig.weights() == [80, 20], "traffic stays as it was"
     await rig.put(policy())
     status = await rig.run(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import request
@@ -9,7 +10,7 @@ from controller.evidence import Collector
 from controller.history import SqlHistory
 from controller.loop import Loop
 from controller.news import News
-from controller.ports import Ref
+from controller.ports import NotFoundError, Ref
 from controller.record import Recorder
 from controller.standalone.store import LocalStore
 from controller.status import Status
@@ -128,6 +129,12 @@ class Rig:
         operations = [{"op": "replace", "path": path, "value": value}]
         self.loop.changed(await self.store.patch(ref, operations, manager=manager))
 
+    async def delete(self, ref: Ref = POLICY) -> None:
+        """Delete an object as a person, and tell the loop as its watch does."""
+        await self.store.delete(ref, manager="folder")
+        with suppress(NotFoundError):  # it may wait for a finalizer
+            self.loop.changed(await self.store.get(ref))
+
     async def split(self, control: int, candidate: int) -> None:
         """Change the weights by hand."""
         await self.patch(ROUTE, "/spec/http/0/route/0/weight", control)
@@ -147,6 +154,12 @@ class Rig:
             if until(status):
                 return status
         return await self.status(name)
+
+    async def looks(self, number: int) -> None:
+        """Let the loop look, without traffic."""
+        for _ in range(number):
+            await self.loop.look()
+            self.clock.time += 0.2
 
     async def status(self, name: str = "ranker") -> Status:
         return Status.of(await self.store.get(POLICY._replace(name=name)))
