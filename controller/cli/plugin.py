@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
 import typer
 
 from controller.cli import act, lint, offline, report, show, status
 from controller.cli.kubectl import FLAGS
-from controller.cli.options import Directory, Namespace, Rollout, Server, Table  # noqa: TC001 - typer reads them
+from controller.cli.options import Directory, Namespace, Rollout, Server, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Output = Annotated[Table, typer.Option("--output", "-o", help="How to print it.")]
 
 app = typer.Typer(
     name="kubectl penstock",
@@ -36,7 +38,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(
-    output: Table = "table", namespace: Namespace = None, server: Server = None, directory: Directory = None
+    output: Output = "table", namespace: Namespace = None, server: Server = None, directory: Directory = None
 ) -> None:
     """List rollouts: those of the context's namespace, of -n NS, or of all with -A."""
     show.get("rollouts", None, output, 50, namespace, server, directory)
@@ -52,7 +54,7 @@ def watch(
 
 @app.command()
 def history(
-    name: Rollout, output: Table = "table", namespace: Namespace = None, server: Server = None,
+    name: Rollout, output: Output = "table", namespace: Namespace = None, server: Server = None,
     directory: Directory = None,
 ) -> None:  # fmt: skip
     """List the runs of a rollout, newest first (the same as `get runs NAME`)."""

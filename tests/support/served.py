@@ -5,6 +5,8 @@ import threading
 import time
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from controller.api.app import create_app
 
@@ -12,9 +14,9 @@ TOKEN = "secret"
 
 
 @contextlib.contextmanager
-def served(backend):
-    """Serve `backend` until the block ends; yields its address."""
-    app = create_app(backend, TOKEN)
+def served(backend, prefix=""):
+    """Serve `backend` until the block ends, below `prefix` as a proxy has it; yields its address."""
+    app = Starlette(routes=[Mount(prefix, create_app(backend, TOKEN))])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
