@@ -400,3 +400,117 @@ def test_wanted_weights_always_sum_to_100_and_never_skip_a_step(steps: list, rul
         if after and after.outcome == "Promoted" and after.reason == "Safe":
             assert kind == "Safe"
         status = Status.model_validate(decision.status.dump())
+
+
+GONE = {"candidate": "Deployment ranker-v2 has no ready endpoint"}
+CRASH = {"CrashLoop": "container server of pod x was restarted 5 times"}
+UNSTARTED = {"CannotStart": "container server of pod x waits: ImagePullBackOff"}
+STUCK = {"ProgressDeadlineExceeded": "Deployment ranker-v2: no progress"}
+NEWER = {"stable": "a", "candidate": "c"}
+
+
+@pytest.mark.parametrize(
+    ("here", "action", "reason"),
+    [
+        (world(missing=GONE), "RollBack", "CandidateGone"),
+        (world(missing=GONE, failing=CRASH), "RollBack", "CrashLoop"),
+        (world(failing=CRASH), "RollBack", "CrashLoop"),
+        (world(failing=STUCK), "RollBack", "ProgressDeadlineExceeded"),
+        (world(failing={**STUCK, **CRASH}), "RollBack", "CrashLoop"),
+        (world(missing=GONE, failing=UNSTARTED), "RollBack", "CannotStart"),
+        (world(failing=UNSTARTED), "Hold", "CannotStart"),
+        (world(rolling={"candidate": "its last change has not been seen by its controller yet"}),
+         "Hold", "WaitingForApproval"),
+        (world(missing=GONE, failing=CRASH, revisions=NEWER), "Supersede", "NewRevision"),
+        (world(missing=GONE, revisions={"stable": "a"}), "RollBack", "CandidateGone"),
+    ],
+)  # fmt: skip
+def test_what_befalls_the_candidate_s_pods_decides_by_how_bad_it_is(
+    here: World, action: str, reason: str
+) -> None:
+    """A run that waits for a person has nothing else to decide."""
+    status, live = on_step(1, waiting_for_approval=True)
+    decision = decide(policy(), status, replace(here, live=live.live), UNDECIDED, NOW)
+    assert outcome(decision)[:2] == (action, reason)
+    assert decision.write == (None if action == "Hold" else {"stable": 100, "candidate": 0})
+
+
+@pytest.mark.parametrize("variant", ["stable", "candidate"])
+@pytest.mark.parametrize("how", ["missing", "rolling"])
+def test_a_run_starts_only_when_both_versions_are_wholly_there(variant: str, how: str) -> None:
+    rest = world(live={"stable": 100, "candidate": 0})
+    hindered = replace(rest, **{how: {variant: "not yet"}})
+    for action in (None, Action("n1", "retry", "ann")):
+        decision = decide(policy(), Status(), replace(hindered, action=action), Judgement(), NOW)
+        assert decision.write is None
+        assert f"{variant}: not yet" in decision.message
+
+
+def test_a_candidate_that_had_its_run_may_rest_and_a_new_one_is_asked_for() -> None:
+    rolled_back = decide(policy(), open_run(), world(), judged("Harmful"), NOW).status
+    rest = world(live={"stable": 100, "candidate": 0})
+    status = decide(policy(), rolled_back, rest, UNDECIDED, NOW).status
+    asleep = replace(rest, missing={"candidate": "Deployment ranker-v2 is scaled to zero"})
+    assert outcome(decide(policy(), status, asleep, UNDECIDED, NOW)) == ("Hold", "RolledBack", None)
+    newer = replace(asleep, revisions=NEWER)
+    assert outcome(decide(policy(), status, newer, UNDECIDED, NOW)) == ("Hold", "NotReady", None)
+
+
+def test_a_new_revision_that_does_not_get_ready_is_told_with_its_reason() -> None:
+    rest = world(live={"stable": 100, "candidate": 0}, rolling={"candidate": "1 of 3 updated"})
+    decision = decide(policy(), Status(), rest, Judgement(), NOW)
+    assert (decision.reason, decision.warning) == ("RollingOut", False)
+    decision = decide(policy(), Status(), replace(rest, failing=STUCK), Judgement(), NOW)
+    assert (decision.reason, decision.warning) == ("ProgressDeadlineExceeded", True)
+
+
+TAKEN = "ml/older"
+
+
+@pytest.mark.parametrize("status", [Status(), open_run(), open_run(applied=False), open_run(paused=True)])
+@pytest.mark.parametrize("verb", [None, "abort", "promote-full", "retry"])
+def test_a_policy_whose_route_is_taken_touches_nothing_and_leaves_actions_for_later(
+    status: Status, verb: str | None
+) -> None:
+    here = world(taken=TAKEN, missing=GONE, action=Action("n1", verb, "ann") if verb else None)
+    decision = decide(policy(), status, here, judged("Harmful"), NOW)
+    assert outcome(decision) == ("Hold", "RouteTaken", None)
+    assert TAKEN in decision.message
+    assert decision.status.last_action is None
+
+
+@pytest.mark.parametrize("kind", ["Safe", "Undecided", "NoData", "Invalid"])
+@pytest.mark.parametrize("rule", ["correct", "adopt", "hold"])
+def test_under_an_invalid_policy_nothing_moves_the_traffic_on(kind: str, rule: str) -> None:
+    chosen = policy(onDrift=rule, onDeadline="promote", onNoData="rollback")
+    for number in (0, 1, 2):
+        status, live = on_step(number, started_at=NOW - 99_999)
+        for split in (live.live, {"stable": 1, "candidate": 99}):
+            here = replace(live, live=split, invalid="spec: no such field")
+            assert outcome(decide(chosen, status, here, judged(kind), NOW)) == ("Hold", "PolicyInvalid", None)
+
+
+def test_under_an_invalid_policy_harm_and_people_still_roll_back_and_writes_are_finished() -> None:
+    invalid = world(invalid="spec: no such field")
+    assert outcome(decide(policy(), open_run(), invalid, judged("Harmful"), NOW))[:2] == (
+        "RollBack",
+        "Harmful",
+    )
+    aborted = replace(invalid, action=ABORT)
+    assert outcome(decide(policy(), open_run(), aborted, UNDECIDED, NOW))[:2] == ("RollBack", "Aborted")
+    unfinished = replace(invalid, live={"stable": 100, "candidate": 0})
+    decision = decide(policy(), open_run(applied=False), unfinished, UNDECIDED, NOW)
+    assert outcome(decision) == ("Settle", "Writing", {"stable": 95, "candidate": 5})
+    rest = replace(invalid, live={"stable": 100, "candidate": 0})
+    assert outcome(decide(policy(), Status(), rest, UNDECIDED, NOW)) == ("Hold", "PolicyInvalid", None)
+
+
+def test_each_new_revision_of_the_control_is_told_once() -> None:
+    status, live = on_step(1, waiting_for_approval=True)
+    for revision, action in [("a", "Hold"), ("a2", "Note"), ("a2", "Hold"), ("a3", "Note"), ("a", "Hold")]:
+        here = replace(live, revisions={"stable": revision, "candidate": "b"})
+        decision = decide(policy(), status, here, UNDECIDED, NOW)
+        assert decision.action == action
+        status = decision.status
+    assert status.run is not None
+    assert status.run.revisions == {"stable": "a", "candidate": "b"}
