@@ -10,96 +10,22 @@ every decision is right; with one it keeps serving the reports until Ctrl-C. It 
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import shutil
-import signal
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from demo.stack import DemoError, Service, Stack
-from demo.watch import Watcher
+from demo.run import parse, run
+from demo.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
-SUMMARY = ROOT / "demo-summary.json"
-REPORTS = ROOT / "demo-reports"
 
-SERVICES = (
-    Service("good", ("promoted",), ()),
-    Service("errors", ("rolled-back",), ("--error-rate", "0.03")),
-    Service("slow-tail", ("rolled-back",), ("--slow-share", "0.02", "--slow-ms", "1000")),
-)
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--aa", action="store_true", help="all candidates are identical to their control")
-    parser.add_argument("--rate", type=float, default=150.0, help="requests per second and service")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds to wait for all decisions")
-    parser.add_argument("--summary", type=Path, default=SUMMARY)
-    parser.add_argument("--exit", action="store_true", help="do not keep serving on a terminal")
-    return parser.parse_args(argv)
-
-
-def services(options: argparse.Namespace) -> tuple[Service, ...]:
-    """Return what is rolled out."""
-    return tuple(each.harmless() for each in SERVICES) if options.aa else SERVICES
-
-
-async def demo(options: argparse.Namespace) -> int:
-    """Run it all; return the exit status."""
-    wanted = services(options)
-    folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
-    began = time.monotonic()
-    try:
-        async with Stack(folder, wanted, rate=options.rate) as stack:
-            watcher = Watcher(stack.url, [each.name for each in wanted])
-            rollouts = await watcher.until_decided(options.timeout)
-            summary = [watcher.summarise(rollouts[each.name]) for each in wanted]
-            write_summary(options.summary, summary)
-            await watcher.save_reports(summary, REPORTS)
-            right = all(row["decision"] in each.right for row, each in zip(summary, wanted, strict=True))
-            watcher.show_result(summary, right=right, seconds=time.monotonic() - began, reports=REPORTS)
-            if sys.stdout.isatty() and not options.exit:
-                await serve_on(stack.url)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 0 if right else 1
-
-
-def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the decisions as JSON."""
-    path.write_text(json.dumps({"rollouts": rows}, indent=2) + "\n")
-
-
-async def serve_on(url: str) -> None:
-    """Keep everything up until Ctrl-C."""
-    print(f"\nTraffic and reports go on: {url}   (Ctrl-C ends it)")
-    await asyncio.Event().wait()
-
-
-async def cancellable(options: argparse.Namespace) -> int:
-    """Run the demo so that SIGINT and SIGTERM end it in order: nothing it started stays behind."""
-    task = asyncio.create_task(demo(options))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 130
-    except DemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; return the exit status."""
+    options = parse("make demo", __doc__.splitlines()[0], argv)
+    return run(options, partial(Stack, rate=options.rate))
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(cancellable(parse())))
+    sys.exit(main())

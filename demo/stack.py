@@ -1,4 +1,4 @@
-"""Everything the demo runs: model servers, `penstock up`, and the load; started in order, ended in order."""
+"""Everything the demo runs: model servers, Penstock, and the load; started in order, ended in order."""
 
 from __future__ import annotations
 
@@ -49,15 +49,39 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
+def manifests(name: str, control: int, candidate: int) -> str:
+    """Return the manifests of a service, with the ports of its two versions."""
+    text = string.Template(TEMPLATE.read_text())
+    return text.substitute(name=name, control_port=control, candidate_port=candidate)
+
+
 class Stack:
-    """The running demo; an async context manager."""
+    """The running demo; an async context manager. This one runs `penstock up`."""
 
     def __init__(self, folder: Path, services: tuple[Service, ...], *, rate: float) -> None:
         self.folder, self.services, self.rate = folder, services, rate
-        self.api_port, self.traffic_port, *self._model_ports = free_ports(2 + 2 * len(services))
+        self.api_port, self._traffic_port, *self._model_ports = free_ports(2 + 2 * len(services))
         self.url = f"http://127.0.0.1:{self.api_port}"
+        self.traffic_url = f"http://127.0.0.1:{self._traffic_port}"
         self._processes: list[asyncio.subprocess.Process] = []
         self._penstock: asyncio.subprocess.Process | None = None
+
+    def host(self, name: str) -> str:
+        """Return the host that reaches a service."""
+        return name
+
+    def publish(self, name: str, manifests: str) -> None:
+        """Give Penstock the manifests of a service."""
+        target = self.folder / "manifests"
+        target.mkdir(exist_ok=True)
+        (target / f"{name}.yaml").write_text(manifests)
+
+    def penstock(self) -> tuple[str, ...]:
+        """Return how Penstock is run."""
+        return (
+            "up", str(self.folder / "manifests"),
+            "--api-port", str(self.api_port), "--publish", f"{SERVICE_PORT}={self._traffic_port}",
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         try:
@@ -73,25 +97,22 @@ class Stack:
         await self._stop()
 
     async def _start(self) -> None:
-        _say("starting six model servers ...")
+        say("starting six model servers ...")
         for at, service in enumerate(self.services):
             control, candidate = self._model_ports[2 * at : 2 * at + 2]
             await self._model_server(control, "v1", ())
             await self._model_server(candidate, "v2", service.faults)
-            self._write_manifests(service, control, candidate)
+            self.publish(service.name, manifests(service.name, control, candidate))
         for port in self._model_ports:
             await self._answering(f"http://127.0.0.1:{port}/v1/models/ready")
-        _say("starting Penstock, Envoy and Prometheus ...")
-        # the folder is written first and the load last: nothing is judged before there is traffic
-        self._penstock = await self._spawn(
-            "-m", "controller.cli", "up", str(self.folder / "manifests"),
-            "--api-port", str(self.api_port), "--publish", f"{SERVICE_PORT}={self.traffic_port}",
-            log="penstock.log",
-        )  # fmt: skip
+        command = self.penstock()
+        say(f"starting penstock {command[0]} ...")
+        # the objects are there first and the load last: nothing is judged before there is traffic
+        self._penstock = await self._spawn("-m", "controller.cli", *command, log="penstock.log")
         await self._answering(f"{self.url}/readyz")
-        _say(f"sending {self.rate:.0f} requests per second to each service ...")
-        hosts = [part for service in self.services for part in ("--host", service.name)]
-        url = f"http://127.0.0.1:{self.traffic_port}/v1/models/model:predict"
+        say(f"sending {self.rate:.0f} requests per second to each service ...")
+        hosts = [part for service in self.services for part in ("--host", self.host(service.name))]
+        url = f"{self.traffic_url}/v1/models/model:predict"
         await self._spawn("-m", "demo.load", "--url", url, "--rate", str(self.rate), *hosts, log="load.log")
 
     async def _model_server(self, port: int, version: str, faults: tuple[str, ...]) -> None:
@@ -106,14 +127,6 @@ class Stack:
             )  # fmt: skip
         self._processes.append(process)
         return process
-
-    def _write_manifests(self, service: Service, control: int, candidate: int) -> None:
-        target = self.folder / "manifests"
-        target.mkdir(exist_ok=True)
-        filled = string.Template(TEMPLATE.read_text()).substitute(
-            name=service.name, control_port=control, candidate_port=candidate
-        )
-        (target / f"{service.name}.yaml").write_text(filled)
 
     async def _answering(self, url: str) -> None:
         """Wait until `url` answers 200; DemoError with the last words of whatever ended or is late."""
@@ -131,7 +144,7 @@ class Stack:
 
     def _check_alive(self) -> None:
         if self._penstock is not None and self._penstock.returncode is not None:
-            raise DemoError(f"penstock up ended:\n{self._tail('penstock.log')}")
+            raise DemoError(f"Penstock ended:\n{self._tail('penstock.log')}")
 
     def _tail(self, name: str) -> str:
         log = self.folder / name
@@ -157,5 +170,6 @@ async def _end(process: asyncio.subprocess.Process, number: int) -> None:
         await process.wait()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell a person what goes on."""
     print(text, file=sys.stderr, flush=True)
