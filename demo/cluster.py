@@ -1,4 +1,4 @@
-"""The demo on Kubernetes with Istio: `make demo-cluster`. Services, load and decisions are those of `make demo`.
+"""The demo on Kubernetes with Istio: `make demo-cluster`; services, load and decisions of `make demo`.
 
 A real API server, istiod and Envoy are started on loopback (see `cluster`), the definitions are installed,
 the manifests applied with kubectl, and `penstock run` does the rest.
