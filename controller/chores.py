@@ -5,13 +5,12 @@ Each can be done again after a crash: a patch of what is done already is empty.
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from controller.ports import Object
     from controller.workloads import Name
@@ -73,7 +72,7 @@ def copied(source: Object, target: Object, chore: CopyTemplate) -> Operations:
     return [
         *_guard(target),
         {"op": "replace", "path": "/spec/template", "value": template},
-        _annotated(target, {COPIED: chore.token}),
+        _note(target, COPIED, chore.token),
     ]
 
 
@@ -86,11 +85,11 @@ def scaled(obj: Object, *, down: bool) -> Operations:
     if down:
         if not replicas or noted:
             return []
-        return [*_guard(obj), _replicas(0), _annotated(obj, {REPLICAS: json.dumps(replicas)})]
+        return [*_guard(obj), _replicas(0), _note(obj, REPLICAS, str(replicas))]
     if noted is None:
         return []
     back = [] if replicas or not noted.isdecimal() else [_replicas(int(noted))]
-    return [*_guard(obj), *back, _annotated(obj, {}, without=(REPLICAS,))]
+    return [*_guard(obj), *back, {"op": "remove", "path": _place(REPLICAS)}]
 
 
 def held(policy: Object) -> Operations:
@@ -124,9 +123,15 @@ def _notes(obj: Object) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
-def _annotated(obj: Object, new: dict[str, str], without: Collection[str] = ()) -> dict[str, Any]:
-    kept = {key: value for key, value in _notes(obj).items() if key not in without}
-    return {"op": "add", "path": "/metadata/annotations", "value": kept | new}
+def _note(obj: Object, key: str, text: str) -> dict[str, Any]:
+    """Add one annotation; the others are not written, since not all of them may have been read."""
+    if "annotations" not in obj["metadata"]:
+        return {"op": "add", "path": "/metadata/annotations", "value": {key: text}}
+    return {"op": "add", "path": _place(key), "value": text}
+
+
+def _place(key: str) -> str:
+    return "/metadata/annotations/" + key.replace("~", "~0").replace("/", "~1")
 
 
 def _labels(workload: Object) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 UnavailableError    not reachable, overloaded, not allowed, refused: nothing is known, or nothing was done
   GoneError         410: the version asked from is too old, list again
-  ForbiddenError    403: RBAC, admission or a namespace that is being deleted does not allow it
+  RefusedError      400, 422: what was to be written is not valid
+    ForbiddenError  403: RBAC, admission or a namespace that is being deleted does not allow it
 ConflictError       409, or 422 without a cause: the object is another than the one that was read
 NotFoundError       404: no such object, or no such kind
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from controller.ports import ConflictError, NotFoundError, UnavailableError
+from controller.ports import ConflictError, NotFoundError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ class GoneError(UnavailableError):
     """What was asked for is too old to be known: list again."""
 
 
-class ForbiddenError(UnavailableError):
+class ForbiddenError(RefusedError):
     """It is not allowed; asking again soon will not help."""
 
 
@@ -90,6 +91,8 @@ def error_of(request: Request, code: int, status: Mapping[str, Any]) -> Exceptio
         case 422 if request.verb == "patch" and not _causes(status):
             # a failed `test`, or a path that is no more there: the API server does not tell which
             return ConflictError(f"cannot {request}: the object is not the one that was read")
+        case 400 | 422:
+            return RefusedError(f"the API server answered {code} to {request}{tail}")
     return UnavailableError(f"the API server answered {code} to {request}{tail}")
 
 
