@@ -20,7 +20,7 @@ EVERYBODY = re.compile(r"self\w+(reviews)\.")
 READ = {"get", "list", "watch"}
 RIGHTS = {
     "rolloutpolicies.penstock.dev": READ | {"patch"},
-    "rolloutpolicies.penstock.dev/status": {"update", "patch"},
+    "rolloutpolicies.penstock.dev/status": {"patch"},
     "metrictemplates.penstock.dev": READ,
     "virtualservices.networking.istio.io": READ | {"patch"},
     "destinationrules.networking.istio.io": READ,
@@ -28,8 +28,8 @@ RIGHTS = {
     "services": READ,
     "deployments.apps": READ,
     "statefulsets.apps": READ,
-    "pods": {"get", "list"},
-    "events.events.k8s.io": {"create", "patch"},
+    "pods": {"list"},
+    "events.events.k8s.io": {"create", "get", "list", "patch"},
 }
 """All that Penstock may do where rollouts are. docs/install.md has the same table, with the reasons."""
 
@@ -109,7 +109,7 @@ def test_the_rights_are_these_and_no_others(cluster, namespace):
     assert settled(read, RIGHTS) == RIGHTS
     at_home = RIGHTS | {
         "leases.coordination.k8s.io": {"create"},
-        f"leases.coordination.k8s.io:{account}": {"get", "update", "patch"},
+        f"leases.coordination.k8s.io:{account}": {"get", "update"},
     }
     assert rights(cluster, namespace, account, namespace) == at_home
 

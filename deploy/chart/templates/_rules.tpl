@@ -18,7 +18,7 @@
 # whether the candidate crash-loops; read when a run is open, not watched
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
+  verbs: [list]
 # the weights: one JSON Patch per change
 - apiGroups: [networking.istio.io]
   resources: [virtualservices]
@@ -30,11 +30,12 @@
 # what was decided and why; the spec cannot be changed by this
 - apiGroups: [penstock.dev]
   resources: [rolloutpolicies/status]
-  verbs: [update, patch]
-# what happened, as `kubectl describe` shows it; patch counts a repeated event
+  verbs: [patch]
+# what happened, as `kubectl describe` shows it: a repeated event is counted (patch), also one that was told
+# before a restart (get); the API's reports show them (list)
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create, get, list, patch]
 {{- if .Values.workloads.write }}
 # promotion.mode: copy (the control takes the candidate's pod template) and promotion.scaleDownAfter
 - apiGroups: [apps]
