@@ -171,7 +171,8 @@ class Table:
         if self.most is not None and len(value) > self.most:
             yield problem("PSx04", path, "too many entries", found=len(value), allowed=f"{self.most}")
         for key, item in value.items():
-            if item is not None:
+            # a number that is null counts as 0, which none of Istio's maps admits
+            if item is not None or isinstance(self.of, Number):
                 yield from self.of.check(item, child(path, str(key)))
 
 

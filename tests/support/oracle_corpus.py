@@ -11,6 +11,7 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 ISTIO = CORPUS / "istio"
 VALID = sorted((ISTIO / "valid").glob("*.yaml"))
 INVALID = sorted((ISTIO / "invalid").glob("*.yaml"))
+LINTED = sorted((CORPUS / "lint").glob("*/*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ def scenes():
 
 def documents(file):
     return [document for document in yaml.safe_load_all(file.read_text()) if document is not None]
+
+
+def name_of(file, obj):
+    """Return a name for an object of a file that is its own in the whole corpus."""
+    name = f"{file.parent.name}/{file.stem}"
+    if file not in VALID:
+        return name
+    return f"{name}/{obj['kind']}/{obj['metadata']['name']}"
 
 
 def table(name):
