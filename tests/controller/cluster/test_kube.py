@@ -16,7 +16,7 @@ from controller.cluster import connection, kube
 from controller.cluster.answers import ForbiddenError, GoneError, Request, error_of
 from controller.cluster.kube import Kube, Lines
 from controller.cluster.resources import PODS, WATCHED
-from controller.ports import ConflictError, NotFoundError, UnavailableError
+from controller.ports import ConflictError, NotFoundError, RefusedError, UnavailableError
 from tests.support.kube_server import Answer, kube_server, until
 
 VS = next(each for each in WATCHED if each.kind == "VirtualService")
@@ -75,7 +75,7 @@ _INVALID = {"message": "weight is too big", "details": {"causes": [{"field": "sp
         (GET, 404, {"message": "gone"}, NotFoundError, "nothing to get virtualservices.networking.istio.io"),
         (PATCH, 409, {"message": "modified"}, ConflictError, "modified"),
         (PATCH, 422, {"details": {}}, ConflictError, "not the one that was read"),
-        (PATCH, 422, _INVALID, UnavailableError, "422 to patch virtualservices.*weight is too big"),
+        (PATCH, 422, _INVALID, RefusedError, "422 to patch virtualservices.*weight is too big"),
         (Request("list", VS), 410, {}, GoneError, "too late to list"),
         (
             Request("list", VS), 403, {"message": "no"}, ForbiddenError,
