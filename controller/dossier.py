@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 SHARE_TEMPLATE = "istio-request-share"
 DROPPED = "the policy was edited: what was measured until now does not answer it, and measuring starts anew"
+LOST = (
+    "the history has nothing of this run: what was measured until now counts no more, and measuring starts "
+    "anew with what Prometheus has of the present step"
+)
 
 
 @dataclass
@@ -135,7 +139,9 @@ class Dossier:
 
 def restored(run: str, design: Design, stored: tuple[int, Mapping[str, Any]] | None) -> Dossier:
     """Return the dossier of a run from what the history has of it: (cursor, evidence) or nothing."""
-    if stored is None or not stored[1]:
+    if stored is None:  # a run is recorded before it starts
+        return Dossier(run, design, fresh(design), news=LOST)
+    if not stored[1]:
         return Dossier(run, design, fresh(design))
     cursor, kept = stored
     if kept.get("design") == fingerprint(design):

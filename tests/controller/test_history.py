@@ -6,6 +6,7 @@ Not covered here: the order of writes against status and VirtualService, which i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import socket
 import sqlite3
@@ -18,6 +19,7 @@ from sqlalchemy.exc import StatementError
 
 from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
+from controller.memory_history import MemoryHistory
 from controller.ports import Tick, UnavailableError
 from tests.support.postgresql import empty
 
@@ -48,8 +50,11 @@ def _later(look: Tick, **changes) -> Tick:
     return replace(look, at=look.at + 10, cursor=look.cursor + 10, intervals=[], **changes)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
-async def history(request, tmp_path):
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.real)]
+
+
+@contextlib.asynccontextmanager
+async def _opened(request, tmp_path):
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/history.db"
     else:
@@ -58,6 +63,23 @@ async def history(request, tmp_path):
     history = await SqlHistory.open(url)
     yield history
     await history.close()
+
+
+@pytest.fixture(params=DATABASES)
+async def database(request, tmp_path):
+    """A history that several processes can share."""
+    async with _opened(request, tmp_path) as history:
+        yield history
+
+
+@pytest.fixture(params=["memory", *DATABASES])
+async def history(request, tmp_path):
+    """A history of each kind."""
+    if request.param == "memory":
+        yield MemoryHistory()
+        return
+    async with _opened(request, tmp_path) as history:
+        yield history
 
 
 async def test_a_look_comes_back_as_it_was_recorded(history):
@@ -86,12 +108,12 @@ async def test_recording_a_look_again_changes_nothing(history):
     assert await history.run(LOOK.run) == once
 
 
-async def test_an_older_look_does_not_take_the_place_of_a_newer_one(history):
+async def test_an_older_look_does_not_take_the_place_of_a_newer_one(database):
     newer = _later(LOOK, evidence={"log": [2.0]})
-    await history.record(newer)
-    await history.record(LOOK)
-    assert await history.evidence(LOOK.run) == (1_010, {"log": [2.0]})
-    assert [tick["cursor"] for tick in (await history.run(LOOK.run))["ticks"]] == [1_000, 1_010]
+    await database.record(newer)
+    await database.record(LOOK)
+    assert await database.evidence(LOOK.run) == (1_010, {"log": [2.0]})
+    assert [tick["cursor"] for tick in (await database.run(LOOK.run))["ticks"]] == [1_000, 1_010]
 
 
 async def test_a_decision_without_evidence_updates_the_run_and_keeps_its_evidence(history):
@@ -223,16 +245,16 @@ async def test_a_database_server_that_is_down_is_unavailable_and_its_password_un
     assert "secret" not in str(caught.value)
 
 
-async def test_looks_of_several_runs_are_one_transaction(history):
+async def test_looks_of_several_runs_are_one_transaction(database):
     other = replace(LOOK, run="ml.other.1", policy="ml/other", decision=PROMOTE)
     with pytest.raises(StatementError, match="not JSON serializable"):
-        await history.record(LOOK, replace(other, verdict={"kind": object()}))
-    assert await history.runs() == []
-    await history.record(other, LOOK)
-    await history.record(_later(LOOK), _later(other, decision=None))
-    assert await history.record() is None
+        await database.record(LOOK, replace(other, verdict={"kind": object()}))
+    assert await database.runs() == []
+    await database.record(other, LOOK)
+    await database.record(_later(LOOK), _later(other, decision=None))
+    assert await database.record() is None
     for look in (LOOK, other):
-        whole = await history.run(look.run)
+        whole = await database.run(look.run)
         assert [tick["cursor"] for tick in whole["ticks"]] == [1_000, 1_010]
         assert len(whole["intervals"]) == 1
         assert len(whole["decisions"]) == (look is other)
@@ -253,42 +275,42 @@ async def _second(history: SqlHistory) -> SqlHistory:
     return await SqlHistory.open(history._engine.url.render_as_string(hide_password=False))
 
 
-async def test_a_record_of_an_older_term_is_refused_whole(history):
-    heir = await _second(history)
-    assert await history.claim("ops/penstock", "old", 1.0) == 1
-    await history.record(LOOK)
+async def test_a_record_of_an_older_term_is_refused_whole(database):
+    heir = await _second(database)
+    assert await database.claim("ops/penstock", "old", 1.0) == 1
+    await database.record(LOOK)
     assert await heir.claim("ops/penstock", "heir", 2.0) == 2
     with pytest.raises(DeposedError, match="heir has claimed the history"):
-        await history.record(_later(LOOK), replace(LOOK, run="ml.other.1"))
+        await database.record(_later(LOOK), replace(LOOK, run="ml.other.1"))
     assert await heir.evidence(LOOK.run) == (LOOK.cursor, LOOK.evidence)
     assert len(await heir.runs()) == 1
     await heir.record(_later(LOOK))
-    assert (await history.evidence(LOOK.run))[0] == LOOK.cursor + 10, "reading needs no term"
+    assert (await database.evidence(LOOK.run))[0] == LOOK.cursor + 10, "reading needs no term"
     await heir.close()
 
 
-async def test_who_was_deposed_by_mistake_claims_again(history):
-    heir = await _second(history)
-    await history.claim("ops/penstock", "old", 1.0)
+async def test_who_was_deposed_by_mistake_claims_again(database):
+    heir = await _second(database)
+    await database.claim("ops/penstock", "old", 1.0)
     await heir.claim("ops/penstock", "heir", 2.0)
-    assert await history.claim("ops/penstock", "old", 3.0) == 3
-    await history.record(LOOK)
+    assert await database.claim("ops/penstock", "old", 3.0) == 3
+    await database.record(LOOK)
     with pytest.raises(DeposedError, match="old has claimed"):
         await heir.record(LOOK)
     await heir.close()
 
 
-async def test_terms_of_different_leases_do_not_touch_each_other(history):
-    other = await _second(history)
-    assert await history.claim("team-a/penstock", "a", 1.0) == 1
+async def test_terms_of_different_leases_do_not_touch_each_other(database):
+    other = await _second(database)
+    assert await database.claim("team-a/penstock", "a", 1.0) == 1
     assert await other.claim("team-b/penstock", "b", 1.0) == 1
-    await history.record(LOOK)
+    await database.record(LOOK)
     await other.record(replace(LOOK, run="ml.other.1"))
     await other.close()
 
 
-async def test_of_many_claims_at_once_exactly_the_last_one_may_record(history):
-    others = [await _second(history) for _ in range(4)]
+async def test_of_many_claims_at_once_exactly_the_last_one_may_record(database):
+    others = [await _second(database) for _ in range(4)]
     terms = await asyncio.gather(*(other.claim("ops/penstock", "x", 1.0) for other in others))
     assert sorted(terms) == [1, 2, 3, 4]
     for other, term in zip(others, terms, strict=True):
@@ -330,10 +352,10 @@ async def test_without_its_lease_a_leader_neither_claims_nor_records(history):
     assert await history.claim("ops/penstock", "next", 1.0) == 2, "the late one claimed nothing"
 
 
-async def test_what_a_term_reads_first_is_final(history):
+async def test_what_a_term_reads_first_is_final(database):
     """It claims before it reads: nothing of the old term comes after what the new one went on from."""
-    heir = await _second(history)
-    old, new = FencedHistory(history, _Fence()), FencedHistory(heir, _Fence())
+    heir = await _second(database)
+    old, new = FencedHistory(database, _Fence()), FencedHistory(heir, _Fence())
     await old.record(LOOK)
     assert (await new.evidence(LOOK.run))[0] == LOOK.cursor
     with pytest.raises(DeposedError):
@@ -341,9 +363,9 @@ async def test_what_a_term_reads_first_is_final(history):
     await heir.close()
 
 
-async def test_a_leader_that_is_deposed_in_the_database_resigns(history):
-    fence, heir = _Fence(), await _second(history)
-    fenced = FencedHistory(history, fence)
+async def test_a_leader_that_is_deposed_in_the_database_resigns(database):
+    fence, heir = _Fence(), await _second(database)
+    fenced = FencedHistory(database, fence)
     await fenced.claim()
     await heir.claim("ops/penstock", "heir", 2.0)
     with pytest.raises(DeposedError):
