@@ -126,11 +126,12 @@ def _superseded(case: Case) -> Decision | None:
     run = case.run
     if case.world.revisions.get(run.candidate) in {None, run.revisions.get(run.candidate)}:
         return None
-    if run.copying is None or run.copying.phase == "RollingOut" or _written(case):
+    phase = run.copying.phase if run.copying else ""
+    if phase == "RollingOut" or (phase == "Writing" and _written(case)):
         return None
     message = f"{run.candidate} changed before it was copied"
     if not _serves(case):
-        return _fail(case, message) if run.copying.phase == "Writing" else None
+        return _fail(case, message) if phase == "Writing" else None
     return given_up(case, case.supersede("NewRevision", f"{message}; starting over with the new revision"))
 
 

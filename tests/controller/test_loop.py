@@ -15,6 +15,7 @@ from controller.prior import with_edges
 from controller.replay import rejudged, replay
 from policies.catalog import templates
 from policies.parse import policy_from_object
+from tests.support.crashes import Crash, Killed
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended
 
 if TYPE_CHECKING:
@@ -55,33 +56,6 @@ async def test_a_rollout_that_holds_costs_one_query_per_template_and_no_write(ri
     await rig.run(20)
     assert len(rig.mesh.reads) == 4 * 2  # four intervals, two templates
     assert await rig.store.version() == version
-
-
-class Crash(BaseException):
-    """The process was killed here."""
-
-
-class Killed:
-    """Wraps a port: the n-th write kills the process, before or after it took effect."""
-
-    def __init__(self, inner: Any, fuse: list[int], *, after: bool) -> None:
-        self._inner, self._fuse, self._after = inner, fuse, after
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._inner, name)
-        if name not in {"patch", "patch_status", "record", "event"}:
-            return attribute
-
-        async def write(*args: Any, **kwargs: Any) -> Any:
-            self._fuse[0] -= 1
-            if self._fuse[0] == 0 and not self._after:
-                raise Crash
-            result = await attribute(*args, **kwargs)
-            if self._fuse[0] == 0:
-                raise Crash
-            return result
-
-        return write
 
 
 STORIES: dict[str, dict[str, Any]] = {
