@@ -21,12 +21,18 @@ from cluster.recipe import PARTS
 from cluster.running import start
 from policies import catalog
 from tests.support import mesh
-from tests.support.clusters import apply, deployment, get, until
+from tests.support.clusters import apply, deployment, get, on_loopback, until
 from tests.support.processes import of_folder
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 GATEWAY = "istio-system/gateway"
+RANKER = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "ranker"},
+    "spec": {"selector": {"app": "ranker"}, "ports": [{"name": "http", "port": 8080}]},
+}
 SMALL = ("etcd", "kube-apiserver")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,13 +132,7 @@ def test_the_node_is_ready(cluster):
 
 
 def test_a_deployment_of_two_becomes_ready_and_its_service_has_endpoints(cluster, namespace):
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "ranker"},
-        "spec": {"selector": {"app": "ranker"}, "ports": [{"port": 8080}]},
-    }
-    apply(cluster, deployment("ranker-v1", replicas=2), service, namespace=namespace)
+    apply(cluster, deployment("ranker-v1", replicas=2), RANKER, namespace=namespace)
     cluster.kubectl("rollout", "status", "deployment/ranker-v1", "-n", namespace, "--timeout=30s")
     assert get(cluster, "deployment/ranker-v1", namespace)["status"]["readyReplicas"] == 2
 
@@ -175,6 +175,22 @@ def test_prometheus_counts_the_requests_with_the_labels_that_the_catalog_asks_fo
         ]
         assert {row[template.spec.labels.service] for row in of_us} == {"ranker"}
         assert {row[template.spec.labels.version] for row in of_us} == {"v1", "v2"}
+
+
+def test_requests_for_a_service_with_pods_can_be_answered_on_loopback(cluster, namespace, upstreams):
+    host = f"ranker.{namespace}.svc.cluster.local"
+    apply(
+        cluster,
+        RANKER,
+        *(deployment(f"ranker-{version}", version=version) for version in upstreams),
+        mesh.rule(host, name="ranker"),
+        mesh.routes(
+            {"route": [mesh.to("v1", 50, host), mesh.to("v2", 50, host)]}, host=host, gateways=[GATEWAY]
+        ),
+        namespace=namespace,
+    )
+    with on_loopback(cluster, namespace, "ranker", upstreams):
+        until(lambda: asked(cluster, host, 20).keys() == {"v1", "v2"}, "answers of both versions")
 
 
 def test_a_request_without_an_endpoint_is_counted_without_a_version(cluster, namespace, service):

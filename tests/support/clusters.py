@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from cluster import gateway
 from cluster.build import ensure_built
 from cluster.errors import KubectlError, NoClusterError
 from cluster.running import start
@@ -111,6 +112,58 @@ def deployment(name: str, *, version: str = "v1", replicas: int = 1, app: str = 
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
     }
+
+
+@contextlib.contextmanager
+def on_loopback(
+    cluster: Cluster, namespace: str, service: str, ports: Mapping[str, int], *, port: int = 8080
+) -> Iterator[None]:
+    """Send the gateway's requests for subsets of a Kubernetes Service to `ports` of 127.0.0.1, by version.
+
+    kwok's pods answer nobody, and the Service hides a ServiceEntry of the same host from the mesh. So the
+    Service keeps its pods and endpoints for all who look at them, and an EnvoyFilter replaces the clusters of
+    its subsets, which are called like their version. These answer whether or not there are ready pods.
+    """
+    host = f"{service}.{namespace}.svc.cluster.local"
+    patches = [
+        patch
+        for version, local in ports.items()
+        for patch in _replace(f"outbound|{port}|{version}|{host}", f"{service};{namespace};{service}", local)
+    ]
+    manifest = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": f"{namespace}-{service}", "namespace": gateway.NAMESPACE},
+        "spec": {"workloadSelector": {"labels": gateway.LABELS}, "configPatches": patches},
+    }
+    apply(cluster, manifest)
+    try:
+        yield
+    finally:
+        name = manifest["metadata"]["name"]
+        cluster.kubectl("delete", "envoyfilter", name, "-n", gateway.NAMESPACE)
+
+
+def _replace(cluster_name: str, workload: str, port: int) -> list[dict[str, Any]]:
+    """Return the patches that put a cluster with one endpoint on loopback in the place of istiod's."""
+    version = cluster_name.split("|")[2]
+    endpoint = {
+        "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}},
+        "metadata": {"filter_metadata": {"istio": {"workload": f"{workload};{version};Kubernetes"}}},
+    }
+    value = {
+        "name": cluster_name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": cluster_name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    here = {"context": "GATEWAY"}
+    old = {"applyTo": "CLUSTER", "match": {**here, "cluster": {"name": cluster_name}}}
+    new = {"applyTo": "CLUSTER", "match": here}
+    return [
+        {**old, "patch": {"operation": "REMOVE"}},
+        {**new, "patch": {"operation": "ADD", "value": value}},
+    ]
 
 
 def until(condition: Callable[[], object], what: str = "the condition", patience: float = PATIENCE_S) -> None:
