@@ -12,7 +12,7 @@ from istio.envoy import telemetry
 
 
 def relabelled(labels):
-    """Return the labels of a sample after Prometheus' relabelling (action `replace`), None if it is dropped."""
+    """Return the labels of a sample after Prometheus' relabelling, None if it is dropped."""
     labels = dict(labels)
     for rule in gateway.prometheus_config(15000)["scrape_configs"][0]["metric_relabel_configs"]:
         found = re.fullmatch(rule["regex"], ";".join(labels.get(name, "") for name in rule["source_labels"]))
@@ -28,7 +28,7 @@ RANKER = "ranker.ml.svc.cluster.local"
 
 
 @pytest.mark.parametrize(
-    ("cluster", "workload", "service", "name", "namespace", "version"),
+    ("upstream", "workload", "service", "name", "named", "version"),
     [
         (f"outbound|8080|v1|{RANKER}", "r-1;ml;ranker;v1;Kubernetes", RANKER, "ranker", "ml", "v1"),
         # the version is the endpoint's label, whatever the subset is called
@@ -44,17 +44,17 @@ RANKER = "ranker.ml.svc.cluster.local"
         (f"outbound|80|v1|{RANKER}", "r;elsewhere;ranker;v1;", RANKER, "ranker", "ml", "v1"),
     ],
 )
-def test_istios_labels_are_made_of_istiods_names(cluster, workload, service, name, namespace, version):
+def test_istios_labels_are_made_of_istiods_names(upstream, workload, service, name, named, version):
     labels = {
         "__name__": "envoy_istio_requests_total",
-        "upstream_cluster": cluster,
+        "upstream_cluster": upstream,
         "upstream_workload": workload,
     }
     found = relabelled(labels)
     assert found["__name__"] == "istio_requests_total"
     assert found["destination_service"] == service
     assert found["destination_service_name"] == name
-    assert found["destination_service_namespace"] == namespace
+    assert found["destination_service_namespace"] == named
     assert found["destination_version"] == version
 
 
