@@ -35,7 +35,7 @@ def pending(obj: Object, status: Status) -> Action | None:
     return min(waiting, key=lambda action: action.verb != "abort", default=None)
 
 
-def problem(obj: Object, status: Status) -> str:
+def ignored(obj: Object, status: Status) -> str:
     """Return why what an object asks for will not happen, in words; empty when there is nothing to say."""
     actions, malformed = _asked(obj)
     used = [action for action in actions if status.answered_otherwise(action.nonce, action.verb)]

@@ -84,7 +84,8 @@ class ControllerBackend:
     async def _ask(self, ref: Ref, verb: Verb, actor: str) -> str:
         obj = await self._store.get(ref)
         run = Status.of(obj).run
-        if (run is not None and run.active) == (verb == "retry"):
+        active, copies = (run.active, run.copies) if run is not None else (False, False)
+        if active if verb == "retry" else not (active or copies):
             state = "a run is in progress" if verb == "retry" else "no run is in progress"
             raise ValueError(f"cannot {verb} {ref.name}: {state}")
         nonce, operations = request(obj, verb, actor)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from controller.actions import ignored
 from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
 from controller.idle import due
@@ -103,9 +104,10 @@ class Loop:
             await self._clock.sleep(RETRY)
 
     def changed(self, obj: Object, *, gone: bool = False) -> None:
-        """Make due what a change may concern: the rollout itself, or every rollout of the namespace.
+        """Make due what a change of a policy or template may concern.
 
-        Whom a workload concerns is found by the next pass; mostly that is nobody, and then there is none.
+        Whom a change of another object concerns is found by the next pass; for most changes of workloads that
+        is nobody, and then there is none.
         """
         if self._writer.is_ours(obj):
             return
@@ -115,7 +117,7 @@ class Loop:
                 return
         elif kind == "RolloutPolicy":
             self._due.pop(f"{namespace}/{name}", None)
-        else:
+        elif kind == "MetricTemplate":
             self._due = {key: due for key, due in self._due.items() if not key.startswith(f"{namespace}/")}
         self._wake.set()
 
@@ -165,6 +167,7 @@ class Loop:
             if self._due.get(key, 0.0) <= now
         ]
         self._recorder.telemetry.rollouts_due.set(len(due))
+        await self._tell_ignored(due)
         asked = [rollout for rollout in due if rollout.asked]
         await self._open(asked)  # they do not wait for metrics
         await self._decide(asked)
@@ -212,6 +215,13 @@ class Loop:
                 continue  # it has changed already, and will be read again
             except Exception as error:
                 self._recorder.internal(str(ref), error)
+
+    async def _tell_ignored(self, rollouts: Sequence[Rollout]) -> None:
+        """Say why an action that was asked for will not happen."""
+        for rollout in rollouts:
+            why = ignored(rollout.entry.obj, rollout.entry.status)
+            if why:
+                await self._recorder.warn_once(rollout.ref, "ActionIgnored", why)
 
     async def _open(self, rollouts: Sequence[Rollout]) -> None:
         """Get what is known of every open run."""

@@ -56,6 +56,13 @@ class Recorder:
         log.warning("%s: %s: %s", key, reason, message, extra={"policy": key})
         await self._event(ref, "Warning", reason, message)
 
+    async def warn_once(self, ref: Ref, reason: str, message: str) -> None:
+        """Tell a person of something that stays so; the same words are told once until they change."""
+        about = f"{ref.namespace}/{ref.name}"
+        if self._told.get((reason, about)) != message:
+            self._told[reason, about] = message
+            await self.warn(ref, reason, message)
+
     def failure(self, origin: str, message: str, about: str = "", error: Exception | None = None) -> None:
         """Tell of a failure that is not a decision; the same words are logged once until they change.
 
