@@ -19,17 +19,17 @@ that falls could not be told from a restart.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.tables import Arm, MeanArm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+Flags: TypeAlias = NDArray[np.bool_]
 
 _NOISE = 1e-9
 """Relative float noise that a sum of whole counters may carry."""
@@ -37,16 +37,17 @@ _EXACT = 2.0**53
 """Above this, floats skip whole numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """One series: the process that counts (it restarts as a whole) and what was read, as (instant, value).
+class Readings(NamedTuple):
+    """What n series were read as at m instants, rising: `values`, where they were there, `present`.
 
-    `whole`: it counts; else it sums up values.
+    `process` numbers, per series, the process that counts (it restarts as a whole); `whole` tells whether the
+    series counts; else it sums up values.
     """
 
-    instance: str
-    points: tuple[tuple[int, float], ...]
-    whole: bool = True
+    values: NDArray[np.float64]
+    present: Flags
+    process: NDArray[np.int64]
+    whole: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,9 @@ class Increases:
     """
 
     values: NDArray[np.int64]
-    broken: NDArray[np.bool_]
+    broken: Flags
     sums: NDArray[np.float64]
-    fell: NDArray[np.bool_]
+    fell: Flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,55 +80,50 @@ class MeanCount:
     inconsistent: str = ""
 
 
-def increases(counters: Sequence[Counter], instants: Sequence[int]) -> Increases:
-    """Return the increase of every counter between neighbouring instants (rising, in unix seconds).
+def increases(read: Readings) -> Increases:
+    """Return the increase of every series between neighbouring instants.
 
-    Give all series of a reading at once: whether an instance is new depends on all of its series. Points at
-    other instants are ignored.
+    Give all series of a reading at once: whether a process is new depends on all of its series.
     """
-    alive = _alive(counters, set(instants))
-    values = np.zeros((len(counters), max(0, len(instants) - 1)), dtype=np.int64)
-    sums = np.zeros(values.shape)
-    broken, fell = (np.zeros(values.shape, dtype=np.bool_) for _ in range(2))
-    for row, counter in enumerate(counters):
-        points, known = dict(counter.points), alive[counter.instance]
-        read, own = (_whole, values[row]) if counter.whole else (_finite, sums[row])
-        seen: float | None = None
-        for step, (before, now) in enumerate(pairwise(instants)):
-            if before not in known:
-                seen = None
-                continue
-            seen = read(points[before]) if before in points else seen
-            if now not in points:
-                continue
-            value = read(points[now])
-            if value is None or (seen is None and before in points):
-                broken[row, step] = True
-            else:
-                fell[row, step] = seen is not None and value < seen
-                own[step] = value if seen is None or fell[row, step] else value - seen
-    return Increases(values, broken, sums, fell)
+    values, good = _counted(read)
+    alive = _alive(read)
+    steps = max(0, read.values.shape[1] - 1)
+    own = np.zeros((len(values), steps))
+    broken, fell = np.zeros(own.shape, dtype=np.bool_), np.zeros(own.shape, dtype=np.bool_)
+    seen, known = np.zeros(len(values)), np.zeros(len(values), dtype=np.bool_)
+    for step in range(steps):
+        here, going_on = read.present[:, step], alive[:, step]
+        seen = np.where(here, values[:, step], seen)
+        known = np.where(here, good[:, step], known & going_on)
+        now, there = values[:, step + 1], going_on & read.present[:, step + 1]
+        right = there & good[:, step + 1] & (known | ~here)
+        broken[:, step] = there & ~right
+        fell[:, step] = right & known & (now < seen)
+        own[:, step] = np.where(right, now - np.where(known & ~fell[:, step], seen, 0.0), 0.0)
+    whole = read.whole[:, None]
+    return Increases(np.where(whole, own, 0.0).astype(np.int64), broken, np.where(whole, 0.0, own), fell)
 
 
-def _alive(counters: Iterable[Counter], instants: set[int]) -> dict[str, set[int]]:
-    """Return, per instance, the instants at which it had any series."""
-    alive: dict[str, set[int]] = {}
-    for counter in counters:
-        alive.setdefault(counter.instance, set()).update(at for at, _ in counter.points if at in instants)
-    return alive
+def _counted(read: Readings) -> tuple[NDArray[np.float64], Flags]:
+    """Return what was read as counts or sums, 0 where it is none, and where it is one.
+
+    A count is a whole number, a sum is finite, and neither is negative.
+    """
+    values, whole = read.values, read.whole[:, None]
+    with np.errstate(invalid="ignore"):
+        nearest = np.rint(values)
+        counts = (values <= _EXACT) & (np.abs(values - nearest) <= _NOISE * np.maximum(1.0, values))
+        good = read.present & (values >= 0) & np.where(whole, counts, values < np.inf)
+    return np.where(good, np.where(whole, nearest, values), 0.0), good
 
 
-def _whole(value: float) -> int | None:
-    """Return a count as a whole number, or None if it is none."""
-    if not 0 <= value <= _EXACT:
-        return None
-    nearest = round(value)
-    return nearest if abs(value - nearest) <= _NOISE * max(1.0, value) else None
-
-
-def _finite(value: float) -> float | None:
-    """Return what values add up to, or None if it is no sum of values that are not negative."""
-    return value if 0 <= value < float("inf") else None
+def _alive(read: Readings) -> Flags:
+    """Tell, per series, at which instants its process had any series."""
+    if read.present.all():
+        return read.present
+    alive = np.zeros((int(read.process.max(initial=-1)) + 1, read.present.shape[1]), dtype=np.bool_)
+    np.logical_or.at(alive, read.process, read.present)
+    return alive[read.process]
 
 
 def proportion(growth: Increases, series: Sequence[int], events: Sequence[int]) -> list[Count]:
@@ -173,22 +169,22 @@ def histogram(
 
 
 def mean(
-    growth: Increases, counters: Sequence[Counter], series: Sequence[int], sums: Sequence[int]
+    growth: Increases, instances: Sequence[str], series: Sequence[int], sums: Sequence[int]
 ) -> list[MeanCount]:
     """Return one arm's observations per interval, and what they add up to.
 
-    `series` are the rows of `growth` that count observations, `sums` those that sum them up. Both come from
-    the same processes, and restart together.
+    `instances` names the process of every row of `growth`; `series` are its rows that count observations,
+    `sums` those that sum them up. Both come from the same processes, and restart together.
     """
     steps = growth.values.shape[1]
-    counting, summing = ({counters[row].instance for row in rows} for rows in (series, sums))
+    counting, summing = ({instances[row] for row in rows} for rows in (series, sums))
     if counting != summing:
         alone = min(counting ^ summing)
         return [MeanCount(MeanArm(0, 0.0), f"{alone} has a sum without its count, or a count alone")] * steps
     totals = growth.values[list(series)].sum(axis=0).tolist()
     values = growth.sums[list(sums)].sum(axis=0).tolist()
     broken = _any_broken(growth, [*series, *sums])
-    torn = [_torn(growth, counters, series, sums, step) for step in range(steps)]
+    torn = [_torn(growth, instances, series, sums, step) for step in range(steps)]
     return [
         _mean_count(total, value, bad, apart)
         for total, value, bad, apart in zip(totals, values, broken, torn, strict=True)
@@ -196,12 +192,12 @@ def mean(
 
 
 def _torn(
-    growth: Increases, counters: Sequence[Counter], series: Sequence[int], sums: Sequence[int], step: int
+    growth: Increases, instances: Sequence[str], series: Sequence[int], sums: Sequence[int], step: int
 ) -> bool:
     """Tell whether a process' count and sum restarted one without the other; sums of 0 do not show it."""
-    counting = {counters[row].instance for row in series if growth.fell[row, step]}
-    summing = {counters[row].instance for row in sums if growth.fell[row, step]}
-    silent = {counters[row].instance for row in sums if growth.sums[row, step] == 0}
+    counting = {instances[row] for row in series if growth.fell[row, step]}
+    summing = {instances[row] for row in sums if growth.fell[row, step]}
+    silent = {instances[row] for row in sums if growth.sums[row, step] == 0}
     return not summing <= counting <= summing | silent
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from analysis.confidence import confidence_bounds, mantel_haenszel
 from analysis.effects import difference_of
 from analysis.eprocess import e_value, log_mean
+from analysis.glance import worst_lanes
 from analysis.margin import comparable, control_shares
 from analysis.margin import log_e_safe as log_e_pairs
 from analysis.words import metric_sentence, split_sentence
@@ -174,7 +175,7 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
     """Return the verdict on one metric."""
     metric, own = design.metrics[position], evidence.metrics[position]
     share = 1 / len(design.metrics)
-    lane = _worst_lane(metric, own)
+    [lane] = worst_lanes(metric.layout, own.start[None].astype(np.float64), own.counts[None])
     control, candidate = (_summary(metric, own, arm, lane) for arm in (0, 1))
     log_e_safe = _log_e_safe(metric, own)
     odds_ratio, interval = _odds_ratio(design, metric, own, lane)
@@ -230,21 +231,6 @@ def _odds_ratio(
         return None, (0.0, None)
     bounds = confidence_bounds(own.likelihood[lane].astype(np.float64), design.false_rollback)
     return mantel_haenszel(*own.mantel_haenszel[lane].tolist()), bounds
-
-
-def _worst_lane(metric: MetricDesign, own: MetricEvidence) -> int:
-    """Return the edge with most evidence of harm since the start (else the only lane).
-
-    While there is none at any edge, it is the edge that splits all requests most evenly: it tells most.
-    """
-    layout = metric.layout
-    if layout.lanes == 1:
-        return 0
-    gains = log_mean(own.start.astype(np.float64))
-    if gains.max() > 0:
-        return int(np.argmax(gains))
-    total, *events = own.counts.sum(axis=0).tolist()
-    return min(range(layout.lanes), key=lambda lane: abs(total - 2 * events[lane]))
 
 
 def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:

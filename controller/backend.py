@@ -62,7 +62,7 @@ class ControllerBackend:
         verdict = self._verdicts().get(f"{meta.get('namespace', 'default')}/{meta['name']}")
         return {
             **obj,
-            "status": {**(obj.get("status") or {}), **({"lastVerdict": verdict} if verdict else {})},
+            "status": {**(obj.get("status") or {}), **({"lastVerdict": dict(verdict)} if verdict else {})},
         }
 
     async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:

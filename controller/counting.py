@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.counters import Count, histogram, mean, proportion
 from analysis.tables import Arm
+from controller.filing import NO_EDGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from analysis.counters import MeanCount
     from controller.observe import IndexedReading
 
-NO_EDGE = -1.0
-"""Of series that are no buckets."""
-
 
 def counts_of(
     reading: IndexedReading, rows: Sequence[int], edges: Sequence[float]
@@ -31,20 +29,22 @@ def counts_of(
 
     A native histogram (`Series.native`) is read at its exact edges, and does not stand in for other kinds.
     """
-    native = "; ".join(dict.fromkeys(filter(None, (reading.native[row] for row in rows))))
+    native = "; ".join(dict.fromkeys(filter(None, (reading.read.native[row] for row in rows))))
     if native and reading.spec.kind != "histogram":
         refused = Count(Arm(0, (0,)), f"a {reading.spec.kind} is not read from {native}")
         return [refused] * reading.growth.values.shape[1]
     if reading.spec.kind == "mean":
-        sums = [row for row in rows if not reading.counters[row].whole]
-        return mean(reading.growth, reading.counters, [row for row in rows if row not in {*sums}], sums)
+        sums = [row for row in rows if not reading.filing.whole[row]]
+        return mean(
+            reading.growth, reading.filing.instances, [row for row in rows if row not in {*sums}], sums
+        )
     if reading.spec.kind != "histogram":
-        return proportion(reading.growth, rows, [row for row in rows if reading.events[row]])
+        return proportion(reading.growth, rows, [row for row in rows if reading.filing.events[row]])
     buckets: dict[float, list[int]] = defaultdict(list)
     for row in rows:
-        edge = reading.edges[row]
+        edge = reading.filing.edges[row]
         # of a native histogram's edges only those that are asked for have to be exact
-        if edge != NO_EDGE and (not reading.native[row] or edge in edges or edge == math.inf):
+        if edge != NO_EDGE and (not reading.read.native[row] or edge in edges or edge == math.inf):
             buckets[edge].append(row)
     counts = histogram(reading.growth, buckets, edges)
     return [_told(count, native) for count in counts] if native else counts
@@ -59,14 +59,14 @@ def resets_of(reading: IndexedReading, rows: Sequence[int]) -> dict[int, int]:
     """Return, by interval, how many processes began to count from 0 again, where any did."""
     processes: dict[int, set[str]] = defaultdict(set)
     for place, column in np.argwhere(reading.growth.fell[rows]).tolist():
-        processes[column].add(reading.counters[rows[place]].instance)
+        processes[column].add(reading.filing.instances[rows[place]])
     return {column: len(instances) for column, instances in processes.items()}
 
 
 def requests_of(reading: IndexedReading, rows: Sequence[int]) -> NDArray[np.int64]:
     """Return how many requests some series counted in every interval; sums and buckets count none."""
     every = reading.spec.kind != "histogram"
-    counting = [row for row in rows if reading.counters[row].whole]
-    counts = [row for row in counting if every or reading.edges[row] == math.inf]
+    counting = [row for row in rows if reading.filing.whole[row]]
+    counts = [row for row in counting if every or reading.filing.edges[row] == math.inf]
     requests: NDArray[np.int64] = reading.growth.values[counts].sum(axis=0)
     return requests

@@ -87,6 +87,16 @@ class Judgement:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """The whole verdict, for the history."""
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a verdict at all."""
+        return bool(self.numbers)
+
+    @property
+    def brief(self) -> Mapping[str, Any]:
+        """As much of `numbers` as the history keeps of a look that holds."""
+        return self.numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

@@ -8,20 +8,24 @@ the same question, and the evidence stays.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.judge import Design, Evidence, Interval, MetricDesign, RunVerdict, fresh, verdict
+from analysis.glance import glances
+from analysis.judge import Design, Evidence, Interval, MetricDesign, fresh
 from analysis.tables import MeanArm
 from controller.calibration import Calibration
 from controller.coverage import Coverage, covered, news
 from controller.decision import Judgement
-from controller.engines import SEQUENTIAL, EngineRun, by_engine, harm_found
+from controller.engines import SEQUENTIAL, EngineRun
+from controller.judgement import Found, judgement_of, shows_harm
 from controller.prior import EDGES, at_edges, with_edges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from analysis.glance import Glance
     from analysis.tables import Arm
     from controller.calibration import Row
     from controller.intake import Intake, Rows
@@ -91,7 +95,6 @@ class Dossier:
             self.engine.take(self.design, intervals)
         self._cover(self.read or intervals)
         self.evidence, self.intake, self.read = state, None, ()
-        self.judge()
 
     def _cover(self, intervals: Sequence[Interval]) -> None:
         """Count what was lost, and lay by what a person should know of it."""
@@ -99,18 +102,19 @@ class Dossier:
         self.warnings += [("IntervalsLost", words) for words in news(self.coverage, after)]
         self.coverage = after
 
-    def judge(self) -> None:
-        """Read the evidence as a judgement; its numbers say what they rest on."""
-        found = judgement_of(self.design, self.evidence, self.engine)
-        self.judgement = replace(found, numbers={**found.numbers, **self.basis()})
+    def judge(self, glance: Glance | None = None) -> None:
+        """Read the evidence as a judgement; `glance` is one at it, if it was taken with those of others."""
+        glance = glance or glances([(self.design, self.evidence)])[0]
+        if self.engine or shows_harm(self.design, self.evidence):
+            found = judgement_of(self.design, self.evidence, self.engine)
+            self.judgement = replace(found, numbers={**found.numbers, **self.basis()})
+        else:
+            basis = partial(_basis, self.calibration, self.weight, self.edges, self.coverage)
+            self.judgement = Found(self.design, self.evidence, glance, basis)
 
     def basis(self) -> dict[str, Any]:
         """Return by what evidence is divided and which edges are judged, where that was measured."""
-        known = self.calibration.as_dict(self.weight) if self.calibration else {}
-        edges = {name: {"judged": list(each), "why": EDGES} for name, each in self.edges.items()}
-        coverage = {name: each.as_dict() for name, each in self.coverage.items()}
-        found = {"dispersion": known, "edges": edges, "coverage": coverage}
-        return {name: each for name, each in found.items() if each}
+        return _basis(self.calibration, self.weight, self.edges, self.coverage)
 
     def learn(self, calibration: Calibration, edges: Mapping[str, Sequence[float]]) -> None:
         """Go by what the control's past shows, from the next interval on; edges only before the first."""
@@ -126,6 +130,7 @@ class Dossier:
         """Return the evidence as it goes to the history."""
         return {
             "design": self.question,
+            "asked": _as_json(self.design),
             "plannedLooks": self.design.planned_looks,
             "state": self.evidence.to_dict(),
             "latencies": latencies(self.design, self.evidence),
@@ -166,6 +171,50 @@ def _kept(run: str, design: Design, cursor: int, kept: Mapping[str, Any]) -> Dos
     )  # fmt: skip
     dossier.judge()
     return dossier
+
+
+def in_full(run: dict[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run of the history with all numbers and words of its last verdict, from its evidence.
+
+    A look that held left only what is drawn of it (`controller.judgement`).
+    """
+    if not run["verdict"] or "sentence" in run["verdict"]:
+        return run
+    verdict, ticks = told(stored) or run["verdict"], [*run["ticks"]]
+    if ticks and ticks[-1]["cursor"] == run["cursor"]:
+        ticks[-1] = {**ticks[-1], "verdict": verdict}
+    return {**run, "verdict": verdict, "ticks": ticks}
+
+
+def told(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the whole verdict on stored evidence; nothing if it was written by another version."""
+    try:
+        metrics = [
+            MetricDesign(**{**each, "edges": (*each["edges"],)}) for each in stored["asked"]["metrics"]
+        ]
+        design = Design(**{**stored["asked"], "metrics": (*metrics,)})
+        return _kept("", design, 0, stored).judgement.numbers
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+@lru_cache(maxsize=16_384)
+def _as_json(design: Design) -> dict[str, Any]:
+    """Return a design as JSON values, for `told`; many looks share one."""
+    return asdict(design)
+
+
+def _basis(
+    calibration: Calibration | None,
+    weight: int,
+    edges: Mapping[str, Sequence[float]],
+    coverage: Mapping[str, Coverage],
+) -> dict[str, Any]:
+    known = calibration.as_dict(weight) if calibration else {}
+    chosen = {name: {"judged": list(each), "why": EDGES} for name, each in edges.items()}
+    counted = {name: each.as_dict() for name, each in coverage.items()}
+    found = {"dispersion": known, "edges": chosen, "coverage": counted}
+    return {name: each for name, each in found.items() if each}
 
 
 def fingerprint(design: Design) -> str:
@@ -221,36 +270,6 @@ def latencies(design: Design, evidence: Evidence) -> dict[str, Any]:
         for metric, known in zip(design.metrics, evidence.metrics, strict=True)
         if metric.kind == "histogram"
     }
-
-
-def judgement_of(design: Design, evidence: Evidence, engine: EngineRun | None = None) -> Judgement:
-    """Return what a decision needs of the verdict on some evidence, and of what an engine makes of it."""
-    found: RunVerdict = verdict(design, evidence)
-    numbers = {}
-    if engine is not None:
-        found, numbers = by_engine(design, evidence, found, engine), {"engine": engine.as_dict()}
-    ends = [metric.last_data for metric in found.metrics]
-    counts = [arm.total for metric in found.metrics for arm in (metric.control, metric.candidate)]
-    return Judgement(
-        kind=found.kind,
-        sentence=found.sentence,
-        blame=found.blame,
-        harm=harm_found(design, found) if engine else _harm(found),
-        enough=min(counts) >= design.min_samples,
-        data_end=min((end for end in ends if end is not None), default=None) if None not in ends else None,
-        numbers={**found.as_dict(), **numbers},
-    )
-
-
-def _harm(found: RunVerdict) -> str:
-    """Return the harm that is proven, in words; empty when none is.
-
-    The comparison is made within each interval, whatever the split was, so a wrong split does not undo it,
-    and rolling back is the safe side.
-    """
-    if found.e_rollback_max < found.bound_rollback:
-        return ""
-    return next((metric.sentence for metric in found.metrics if metric.name == found.blame), found.sentence)
 
 
 def tabulate(interval: Interval, series: Mapping[str, Row]) -> list[dict[str, Any]]:

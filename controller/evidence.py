@@ -15,20 +15,22 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from analysis.judge import advance
 from controller.baseline import Baselines
-from controller.dossier import SHARE_TEMPLATE, Dossier, design_of, fingerprint, restored
+from controller.dossier import Dossier, design_of, fingerprint, restored
 from controller.intake import taken_in
+from controller.judging import complain, judge_all
 from controller.learning import Asker, is_owed_a_past, learn
-from controller.observe import ArmKey, Target, index_readings, intervals_for, series_rows
+from controller.observe import index_readings, intervals_for, series_rows
 from controller.ports import UnavailableError
+from controller.targets import split_template, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from analysis.judge import Design, Evidence, Interval
+    from analysis.judge import Design, Interval
     from controller.calibration import Row
-    from controller.observe import IndexedReading
+    from controller.filing import Filing
+    from controller.observe import IndexedReading, Target
     from controller.ports import History, Metrics
     from controller.scene import Arm
     from controller.status import Run
@@ -80,11 +82,14 @@ class Collector:
         self.settle = settle
         self._dossiers: dict[str, tuple[RolloutPolicy, Mapping[str, MetricTemplate], Dossier]] = {}
         self._baselines = Baselines(metrics, telemetry)
+        self._filings: dict[str, Filing] = {}
+        """The series of each template, as they were at the last look."""
 
     def adopt(self, own: Mapping[str, MetricTemplate]) -> None:
         """Take the users' own templates, by `namespace/name`, beside the catalog's."""
         if own is not self._own:
             self._own, self.templates = own, {**self._catalog, **own}
+            self._filings = {name: self._filings[name] for name in self._filings if name in self.templates}
 
     def key(self, policy: RolloutPolicy, template: str) -> str:
         """Return the key in `templates` of a template that a policy names."""
@@ -93,10 +98,10 @@ class Collector:
     def _keys(self, policy: RolloutPolicy) -> list[str]:
         return [self.key(policy, metric.template) for metric in policy.spec.metrics]
 
-    def _share(self, policy: RolloutPolicy) -> str:
-        """Return the template that a policy's split is read by: its own, or the catalog's."""
-        shares = (key for key in self._keys(policy) if self.templates[key].spec.kind == "share")
-        return next(shares, SHARE_TEMPLATE)
+    def _wanted(self, policy: RolloutPolicy) -> list[str]:
+        """Return the templates that a policy's intervals are read by."""
+        keys = self._keys(policy)
+        return [*keys, split_template(keys, self.templates)]
 
     async def dossier(self, policy: RolloutPolicy, run: Run) -> Dossier:
         """Return a run's dossier: from memory, from the history, or a new one.
@@ -170,7 +175,7 @@ class Collector:
             batch += await self._read(step, members)
         for step, members in late.items():
             batch += await self._read(step, _part(step, members))
-        _judge(batch)
+        judge_all(batch)
 
     def _learn(self, each: Owed, now: float) -> None:
         """Give a run what is known of its control's past by now, if it wants that."""
@@ -182,12 +187,12 @@ class Collector:
             asker = Asker(each.policy, each.run, each.dossier, templates, target.control)
             learn(self._baselines, asker, now)
         except Exception as error:  # whatever it is, it is this run's
-            _complain(each, error)
+            complain(each, error)
 
     async def _read(self, step: int, members: Sequence[tuple[Owed, int, int]]) -> Batch:
         """Return the intervals of runs with intervals of `step` seconds: (run, start, end)."""
         start, end = min(start for _, start, _ in members), max(end for *_, end in members)
-        names = {key for each, *_ in members for key in (*self._keys(each.policy), self._share(each.policy))}
+        names = {key for each, *_ in members for key in self._wanted(each.policy)}
         index, failed = await self.read_all(sorted(names), start, end, step)
         batch: Batch = []
         for each, first, last in members:
@@ -198,7 +203,7 @@ class Collector:
             try:
                 batch.append((each, self._taken_in(each, index, first, last)))
             except Exception as error:  # whatever it is, it is this run's
-                _complain(each, error)
+                complain(each, error)
         return batch
 
     def _taken_in(
@@ -230,7 +235,7 @@ class Collector:
                 if reading.warnings:
                     words = "; ".join(reading.warnings)
                     raise UnavailableError(f"Prometheus says that its answer may be partial: {words}")
-                index.update(index_readings({name: self.templates[name]}, {name: reading}))
+                index.update(index_readings({name: self.templates[name]}, {name: reading}, self._filings))
             except UnavailableError as error:
                 failed[name] = str(error)
             except Exception as error:
@@ -243,25 +248,10 @@ class Collector:
         return index, failed
 
     def _target(self, each: Owed) -> Target:
-        control, candidate = each.arms[each.run.control], each.arms[each.run.candidate]
-        read_by = {m.name or m.template: self.key(each.policy, m.template) for m in each.policy.spec.metrics}
-        judged = {metric.name: metric.edges for metric in each.dossier.design.metrics}
-        return Target(
-            control=ArmKey(control.namespace, control.service, control.version),
-            candidate=ArmKey(candidate.namespace, candidate.service, candidate.version),
-            metrics={name: read_by[name] for name in judged},
-            edges=judged,
-            share=self._share(each.policy),
-            intended=each.run.candidate_weight / 100,
-            versions=_versions(each.arms.values()),
-        )
-
-
-def _versions(arms: Iterable[Arm]) -> frozenset[str]:
-    """Return the variants' versions if they share one service, else nothing: each has a host of its own."""
-    versions = frozenset(arm.version or "" for arm in arms)
-    shared = len({(arm.namespace, arm.service) for arm in arms}) == 1
-    return versions if shared and "" not in versions else frozenset()
+        policy, dossier = each.policy, each.dossier
+        read_by = {m.name or m.template: self.key(policy, m.template) for m in policy.spec.metrics}
+        share = split_template(read_by.values(), self.templates)
+        return target_of(dossier.design, each.run, each.arms, read_by, share)
 
 
 def _part(step: int, members: Sequence[tuple[Owed, int, int]]) -> list[tuple[Owed, int, int]]:
@@ -270,35 +260,3 @@ def _part(step: int, members: Sequence[tuple[Owed, int, int]]) -> list[tuple[Owe
     for each, *_ in members:
         each.dossier.behind = True
     return [(each, start, until) for each, start, _ in members if start < until]
-
-
-def _judge(batch: Batch) -> None:
-    """Advance all runs in one vectorised step."""
-    for (each, intervals), state in zip(batch, _states(batch), strict=True):
-        try:
-            if state is not None:
-                each.dossier.take(state, intervals)
-        except Exception as error:  # whatever it is, it is this run's
-            _complain(each, error)
-
-
-def _states(batch: Batch) -> list[Evidence | None]:
-    """Return the evidence of all runs: judged together or, if that fails, alone, with the same result."""
-    work = [(each.dossier.design, each.dossier.evidence, intervals) for each, intervals in batch]
-    try:
-        return [*advance(work)]
-    except Exception:
-        log.exception("the runs cannot be judged together; each is judged alone")
-    states: list[Evidence | None] = []
-    for (each, _), one in zip(batch, work, strict=True):
-        try:
-            states += advance([one])
-        except Exception as error:
-            states.append(None)
-            _complain(each, error)
-    return states
-
-
-def _complain(each: Owed, error: Exception) -> None:
-    log.error("%s: its evidence cannot be read", each.policy.key, exc_info=error)
-    each.dossier.error = f"the evidence cannot be read: {error!r}"

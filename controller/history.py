@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from controller.dossier import in_full
 from controller.fenced import DeposedError
 from controller.migrations import migrate
 from controller.ports import UnavailableError
@@ -314,7 +315,7 @@ def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:
     row = connection.execute(sa.select(_RUNS).where(_RUNS.c.id == run)).first()
     if row is None:
         return None
-    return _summary(row) | {
+    found = _summary(row) | {
         "latencies": row.evidence.get("latencies", {}),
         "ticks": _rows(connection, _TICKS, run),
         "intervals": _intervals(connection, run),
@@ -323,6 +324,7 @@ def _whole(connection: sa.Connection, run: str) -> Mapping[str, Any] | None:
             for row in _rows(connection, _DECISIONS, run)
         ],
     }
+    return in_full(found, row.evidence)
 
 
 def _intervals(connection: sa.Connection, run: str) -> list[Mapping[str, Any]]:

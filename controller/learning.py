@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from controller.baseline import Baselines
     from controller.dossier import Dossier
-    from controller.observe import ArmKey
+    from controller.filing import ArmKey
     from controller.past import Question
     from controller.status import Run
     from policies.model import MetricTemplate, RolloutPolicy

@@ -323,7 +323,7 @@ class Loop:
     ) -> None:
         if new_run:
             self.verdicts.pop(key, None)
-        elif judgement.numbers:
+        elif judgement.known:
             self.verdicts[key] = judgement.numbers
         watch = status.run.watch if status.run else None
         surges = len(watch.surges) if watch else 0

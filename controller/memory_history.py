@@ -18,6 +18,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from controller.dossier import in_full
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -123,12 +125,14 @@ class MemoryHistory:
         kept = self._runs.get(run)
         if kept is None:
             return None
-        return _summary(run, kept) | {
-            "latencies": json.loads(kept.evidence).get("latencies", {}),
+        stored = json.loads(kept.evidence)
+        found = _summary(run, kept) | {
+            "latencies": stored.get("latencies", {}),
             "ticks": _read(kept.ticks),
             "intervals": _read(kept.intervals),
             "decisions": _read(kept.decisions),
         }
+        return in_full(found, stored)
 
 
 def _keep_latest(run: _Run, tick: Tick) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from controller.judgement import interval_of
+
 Json = dict[str, Any]
 
 
@@ -66,7 +68,7 @@ class MetricView:
 
 
 def metric_views(verdict: Json) -> tuple[MetricView, ...]:
-    """Return the metrics of a run's verdict as `RunVerdict.as_dict()` gives it."""
+    """Return the metrics of a run's verdict as `RunVerdict.as_dict()` gives it, or `Judgement.brief`."""
     coverage, dispersion = verdict.get("coverage") or {}, verdict.get("dispersion") or {}
     return tuple(
         _metric(each, coverage.get(each.get("name")), dispersion.get(each.get("name")) or {})
@@ -75,7 +77,7 @@ def metric_views(verdict: Json) -> tuple[MetricView, ...]:
 
 
 def _metric(metric: Json, coverage: Json | None, dispersion: Json) -> MetricView:
-    low, high = metric.get("interval") or (None, None)
+    low, high = metric.get("interval") or (interval_of(metric) if "likelihood" in metric else (None, None))
     control, candidate = metric.get("control") or {}, metric.get("candidate") or {}
     ends = metric.get("difference_interval")
     return MetricView(

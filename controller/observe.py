@@ -1,8 +1,8 @@
 """Readings of Prometheus, made for all rollouts at once, as the intervals that the judge consumes.
 
-One pass over the series of a reading computes every increase and files it by service; a rollout then only
-picks its own rows, so the cost grows with the series and the rollouts, not with their product. The rules of
-counting are those of `analysis.counters`.
+All increases of a reading are computed as arrays, and added up by version (`controller.tally`); a rollout
+then only picks its own, so the cost grows with the series and the rollouts, not with their product. The rules
+of counting are those of `analysis.counters`; what is out of the ordinary goes through `controller.counting`.
 
 An interval has no table for a metric (None: no data) when Prometheus has no sample at one of its ends, or
 neither version has one at its end. Series that cannot be counted make it inconsistent, and the judge says so.
@@ -10,34 +10,28 @@ neither version has one at its end. Series that cannot be counted make it incons
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from analysis.counters import Count, Counter, Increases, increases
+from analysis.counters import Readings, increases
 from analysis.judge import Interval
 from analysis.tables import Arm, MeanArm, MeanTable, Table
 from controller.astray import astray
-from controller.counting import NO_EDGE, counts_of, requests_of, resets_of
-from istio.names import full_name
+from controller.counting import counts_of, requests_of, resets_of
+from controller.filing import ArmKey, filed, service_key
+from controller.matrix import Matrix
+from controller.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from analysis.counters import MeanCount
+    from analysis.counters import Count, Increases, MeanCount
+    from controller.filing import Filing, Level
     from controller.ports import Reading
-    from policies.model import MetricTemplate, Outcome, TemplateSpec
+    from policies.model import MetricTemplate, TemplateSpec
 
-
-@dataclass(frozen=True, slots=True)
-class ArmKey:
-    """Whose requests: the service (short or full name) and its version label; None means every version."""
-
-    namespace: str
-    service: str
-    version: str | None
+NOBODY = ArmKey("", "", "")
+"""Whose requests there are none of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,100 +53,50 @@ class Target:
     service are a gap in what is known. Empty: not looked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class IndexedReading:
     """One template's reading: the increase of each series, and which series belong to whom."""
 
     spec: TemplateSpec
-    columns: Mapping[int, int]
-    """Instant -> its number; interval t of `growth` runs from instant t to instant t + 1."""
-    counters: Sequence[Counter]
+    read: Matrix
     growth: Increases
-    events: Sequence[bool]
-    """Per series: its requests are events."""
-    edges: Sequence[float]
-    """Per series: the upper edge of the bucket it counts."""
-    native: Sequence[str]
-    """Per series: words on the native histogram that it comes from, if it does."""
-    services: Mapping[str, Mapping[str, Sequence[int]]]
-    """Service as NAME.NAMESPACE.svc... -> version -> numbers of its series."""
+    """Interval t runs from instant t to instant t + 1."""
+    filing: Filing
+    columns: Mapping[int, int]
+    """Instant -> its number."""
+    _tallies: dict[Level, Tally] = field(default_factory=dict)
 
     def rows(self, arm: ArmKey) -> list[int]:
         """Return the series of one version."""
-        versions = self.services.get(_service(arm.service, arm.namespace), {})
-        if arm.version is not None:
-            return list(versions.get(arm.version, ()))
-        return [row for rows in versions.values() for row in rows]
+        return self.filing.rows(arm)
 
-    def by_series(self, arm: ArmKey) -> IndexedReading:
-        """Return the reading with an arm's series filed as if each process were a version of its own."""
-        rows: dict[str, list[int]] = defaultdict(list)
-        for row in self.rows(arm):
-            rows[self.counters[row].instance].append(row)
-        return replace(self, services={_service(arm.service, arm.namespace): rows})
+    def tally(self, arm: ArmKey) -> Tally:
+        """Return what the versions or processes of the reading counted, an arm like this one among them."""
+        level = arm.level
+        if level not in self._tallies:
+            self._tallies[level] = Tally(self.filing, self.filing.cells(level), self.read, self.growth)
+        return self._tallies[level]
 
 
 def index_readings(
-    templates: Mapping[str, MetricTemplate], readings: Mapping[str, Reading]
+    templates: Mapping[str, MetricTemplate],
+    readings: Mapping[str, Reading],
+    known: dict[str, Filing] | None = None,
 ) -> dict[str, IndexedReading]:
-    """Return each template's reading, ready to be asked for any number of rollouts."""
-    return {name: _indexed(templates[name].spec, reading) for name, reading in readings.items()}
+    """Return each template's reading, ready to be asked for any number of rollouts.
 
-
-def _indexed(spec: TemplateSpec, reading: Reading) -> IndexedReading:
-    labels = spec.labels
-    is_event = _event_reader(spec.outcome)
-    services: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    counters, events, edges, native = [], [], [], []
-    for row, series in enumerate(reading.series):
-        named = series.labels.get
-        service = _service(named(labels.service, ""), named(labels.namespace, ""))
-        services[service][named(labels.version, "")].append(row)
-        name = named("__name__", "")
-        counters.append(Counter(named(labels.instance, ""), series.points, whole=not _is_sum(spec, name)))
-        events.append(is_event(series.labels))
-        edges.append(_edge(named("le", "")))
-        native.append(series.native)
-    instants = sorted({at for counter in counters for at, _ in counter.points})
-    columns = {at: column for column, at in enumerate(instants)}
-    growth = increases(counters, instants)
-    return IndexedReading(spec, columns, counters, growth, events, edges, native, services)
-
-
-@lru_cache(maxsize=65_536)
-def _service(host: str, namespace: str) -> str:
-    return full_name(host, namespace).lower()
-
-
-def _is_sum(spec: TemplateSpec, name: str) -> bool:
-    """Tell by its name whether a series of a mean sums values up; else it counts them."""
-    return spec.kind == "mean" and name.endswith("_sum")
-
-
-def _edge(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return NO_EDGE
-
-
-def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool]:
-    """Return how a series is told to count events.
-
-    A gRPC request without a gRPC status (it failed before there was one) is read by its HTTP status.
+    `known` keeps the filing of each template's series from one call to the next.
     """
-    if outcome is None:
-        return lambda _: False
-    http_event = re.compile(outcome.http_event)
-    grpc_event = re.compile(outcome.grpc_event or r"[^\s\S]")
-
-    def is_event(labels: Mapping[str, str]) -> bool:
-        status = labels.get(outcome.grpc_label, "") if outcome.grpc_label else ""
-        if status and outcome.protocol_label and labels.get(outcome.protocol_label) == "grpc":
-            return grpc_event.fullmatch(status) is not None
-        return http_event.fullmatch(labels.get(outcome.http_label, "")) is not None
-
-    return is_event
+    known = {} if known is None else known
+    result = {}
+    for name, reading in readings.items():
+        series = reading.series
+        read = series if isinstance(series, Matrix) else Matrix.of_series(series)
+        filing = known[name] = filed(templates[name].spec, read.labels, known.get(name))
+        growth = increases(Readings(read.values, read.present, filing.process, filing.whole))
+        columns = {at: column for column, at in enumerate(read.instants)}
+        result[name] = IndexedReading(filing.spec, read, growth, filing, columns)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +114,13 @@ def intervals_for(
 ) -> list[Interval]:
     """Return a rollout's intervals of `step` seconds from `start` to `end` (unix time, multiples of it)."""
     ends = range(start + step, end + 1, step)
-    observed = {
-        name: _observe(target, index.get(template), target.edges.get(name, ()), ends)
-        for name, template in target.metrics.items()
+    asked = {name: (template, tuple(target.edges.get(name, ()))) for name, template in target.metrics.items()}
+    split = target.share, ()
+    found = {
+        each: _observe(target, index.get(each[0]), each[1], ends)
+        for each in dict.fromkeys([*asked.values(), split])
     }
-    requests = _observe(target, index.get(target.share), (), ends)
+    observed, requests = {name: found[each] for name, each in asked.items()}, found[split]
     return [
         Interval(
             end=instant,
@@ -196,18 +142,12 @@ def series_intervals(
     target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
 ) -> dict[str, list[Interval]]:
     """Return the control's intervals series by series: each is a control without a candidate."""
-    readings = {name: index[template].by_series(target.control) for name, template in target.metrics.items()}
-    names = {each for reading in readings.values() for own in reading.services.values() for each in own}
-    alone = replace(
-        target,
-        metrics={name: name for name in readings},
-        candidate=ArmKey("", "", ""),
-        share="",
-        versions=frozenset(),
-    )
+    readings = {index[template] for template in target.metrics.values()}
+    names = {reading.filing.instances[row] for reading in readings for row in reading.rows(target.control)}
+    alone = replace(target, candidate=NOBODY, share="", versions=frozenset())
     return {
         name: intervals_for(
-            replace(alone, control=replace(target.control, version=name)), readings, start, end, step
+            replace(alone, control=replace(target.control, process=name)), index, start, end, step
         )
         for name in sorted(names)
     }
@@ -237,10 +177,10 @@ def _observe(
     """Return what a reading says in each interval."""
     if reading is None:
         return [_Observed()] * len(ends)
-    control, candidate = reading.rows(target.control), reading.rows(target.candidate)
-    heard = {at for row in (*control, *candidate) for at, _ in reading.counters[row].points}
-    arms = counts_of(reading, control, edges), counts_of(reading, candidate, edges)
-    lost, resets = _astray(reading, target), resets_of(reading, [*control, *candidate])
+    both = target.control, target.candidate
+    control, candidate = (_counts(reading, arm, edges) for arm in both)
+    heard = [reading.tally(arm).heard(arm) for arm in both]
+    lost, resets = _astray(reading, target), _resets(reading, both)
     result = []
     for instant in ends:
         column = reading.columns.get(instant - ends.step)
@@ -248,12 +188,25 @@ def _observe(
             result.append(_Observed())
         elif column in lost:
             result.append(_Observed(inconsistent=lost[column]))
-        elif instant not in heard:
+        elif not any(at and at[column + 1] for at in heard):
             result.append(_Observed())
         else:
-            compared = _compared(instant, arms[0][column], arms[1][column])
+            compared = _compared(instant, control[column], candidate[column])
             result.append(replace(compared, resets=resets[column]) if column in resets else compared)
     return result
+
+
+def _counts(reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> Sequence[Count | MeanCount]:
+    """Return what an arm counted in every interval."""
+    counts = reading.tally(arm).counts(arm, edges)
+    return counts_of(reading, reading.rows(arm), edges) if counts is None else counts
+
+
+def _resets(reading: IndexedReading, arms: Sequence[ArmKey]) -> Mapping[int, int]:
+    """Return, by interval, how many processes began to count from 0 again, where any did."""
+    if not any(reading.tally(arm).fell(arm) for arm in arms):
+        return {}
+    return resets_of(reading, [row for arm in arms for row in reading.rows(arm)])
 
 
 def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount) -> _Observed:
@@ -271,8 +224,11 @@ def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount
 
 def _astray(reading: IndexedReading, target: Target) -> Mapping[int, str]:
     """Return, by interval, in words how many requests of the service carry no version, if too many do."""
-    versions = reading.services.get(_service(target.control.service, target.control.namespace), {})
-    if not target.versions or versions.keys() <= target.versions:
+    if not target.versions:
+        return {}
+    service = service_key(target.control.service, target.control.namespace)
+    versions = reading.filing.services.get(service, {})
+    if versions.keys() <= target.versions:
         return {}
     requests = {version: requests_of(reading, rows) for version, rows in versions.items()}
     return astray(requests, reading.spec.labels.version)

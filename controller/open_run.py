@@ -231,7 +231,9 @@ def _step(case: Case) -> Decision:
     if not safe and (leap or step.require == "safe"):
         late = leap and _late(case)
         reason = "DeadlineExceeded" if late else "ProvingSafety"
-        return case.hold(reason, case.judgement.sentence, warning=late)
+        # the words are made only where they are read: holding on is told to nobody
+        message = case.judgement.sentence if late else "safety is not proven yet"
+        return case.hold(reason, message, warning=late)
     if step.pause and not run.approved:
         return _ask(case)
     if last:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.tables import Table
-from controller.observe import ArmKey, Target, index_readings, series_intervals
+from controller.filing import ArmKey
+from controller.observe import Target, index_readings, series_intervals
 from controller.scene import Objects, read_scene
 from istio.names import CLUSTER_DOMAIN, full_name, short_name
 

@@ -123,7 +123,7 @@ class Series:
 class Reading:
     """The answer to one grouped query; `warnings` is never dropped (partial answers say so there)."""
 
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     warnings: tuple[str, ...] = ()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
     from analysis.hypergeometric import Ints
     from controller.calibration import Measured
-    from controller.observe import ArmKey
+    from controller.filing import ArmKey
     from controller.past import MetricPast, Past
     from policies.model import MetricTemplate, RolloutPolicy
 

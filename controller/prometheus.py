@@ -12,23 +12,24 @@ Every failure is an UnavailableError in one short sentence, never with the answe
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
 import requests
 from prometheus_api_client import PrometheusConnect
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from controller.matrix import Matrix
 from controller.native import classic_series
 from controller.ports import Reading, Series, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -136,8 +137,8 @@ def _cause(error: BaseException) -> str:
 def _told(body: bytes) -> str:
     """Return what Prometheus says about an error, shortened; nothing when it is not its JSON."""
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = orjson.loads(body)
+    except ValueError:
         return ""
     said = answer.get("error") if isinstance(answer, dict) else None
     return f": {str(said)[:_SHOWN]}" if said else ""
@@ -146,8 +147,8 @@ def _told(body: bytes) -> str:
 def reading_of(body: bytes) -> Reading:
     """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); BadAnswerError."""
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        answer = orjson.loads(body)
+    except ValueError as error:
         raise BadAnswerError("answers with something that is not JSON") from error
     if not isinstance(answer, dict) or answer.get("status") != "success":
         raise BadAnswerError(f"reports an error{_told(body)}")
@@ -155,13 +156,19 @@ def reading_of(body: bytes) -> Reading:
         data = answer["data"]
         if data["resultType"] != "matrix":
             raise BadAnswerError(f"answers with a {str(data['resultType'])[:_SHOWN]} instead of a matrix")
-        series = tuple(found for item in data["result"] for found in _series(item))
-        return Reading(series, tuple(str(warning) for warning in answer.get("warnings") or ()))
+        return Reading(_series(data["result"]), tuple(str(each) for each in answer.get("warnings") or ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadAnswerError("answers with JSON that is not Prometheus'") from error
 
 
-def _series(item: Any) -> Iterator[Series]:
+def _series(result: Any) -> Sequence[Series]:
+    """Return all series: counters as arrays; with native histograms among them, one by one."""
+    if any("histograms" in item for item in result):
+        return tuple(series for item in result for series in _each(item))
+    return Matrix.of_result(result)
+
+
+def _each(item: Any) -> Iterator[Series]:
     """Yield the series of one item: counters, and the buckets of native histograms; it may have had both."""
     labels = {str(name): str(value) for name, value in item["metric"].items()}
     if item.get("histograms"):

@@ -7,7 +7,7 @@ its templates and the run's choice of edges.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from analysis.judge import Interval, advance, fresh
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def kept(decision: Decision, case: Case) -> dict[str, Any]:
     """Return a decision with its inputs, as JSON values."""
     run = decision.status.run
-    judgement = asdict(case.judgement)
-    judgement.pop("numbers")  # the whole verdict stands beside it, with the look
+    # the whole verdict stands beside it, with the look
+    names = (field.name for field in fields(Judgement) if field.name != "numbers")
+    judgement = {name: getattr(case.judgement, name) for name in names}
     return {
         "action": decision.action,
         "reason": decision.reason,

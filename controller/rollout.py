@@ -177,7 +177,8 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
         run=run.id, policy=rollout.key, at=case.now, cursor=known.cursor if known else 0,
         weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
         intervals=dossier.intervals if dossier else [], evidence=known.stored() if known else {},
-        verdict=case.judgement.numbers, decision=kept(decision, case) if news else None,
+        verdict=dict(case.judgement.numbers) if news else case.judgement.brief,
+        decision=kept(decision, case) if news else None,
         is_look=watch is None or dossier is not None, run_facts=_facts(rollout.entry, run, watch),
     )  # fmt: skip
 

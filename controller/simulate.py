@@ -24,9 +24,9 @@ from analysis.kinds import kinds
 from analysis.simulate import Streams
 from controller.decision import Action, Judgement, World
 from controller.distribution import distribution
-from controller.dossier import judgement_of
 from controller.engines import SEQUENTIAL, EngineRun
 from controller.intake import screened
+from controller.judgement import judgement_of
 from controller.machine import decide
 from controller.ports import Applied
 from controller.prior import measured_metrics

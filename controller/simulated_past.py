@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.tables import Arm, Table
-from controller.observe import ArmKey
+from controller.filing import ArmKey
 from controller.past import MetricPast, Past
 from controller.prior import (
     HISTORY_SECONDS,

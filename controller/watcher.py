@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controller.evidence import AT_ONCE, MAX_INTERVALS
-from controller.observe import ArmKey, Target, intervals_for
+from controller.filing import ArmKey
+from controller.observe import Target, intervals_for
 from controller.ports import UnavailableError
 from controller.watching import Watch
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.counters import Count, Counter, MeanCount, histogram, increases, mean, proportion
+from analysis.counters import Count, MeanCount, histogram, mean, proportion
 from analysis.tables import Arm, MeanArm, Table
+from tests.support.counters import Counter, increases, one_by_one
 
 INF = math.inf
 
@@ -20,6 +21,10 @@ def growth(*counters, looks=None):
     last = max((at for c in counters for at, _ in c.points), default=0)
     instants = [10 * i for i in range(looks or last // 10 + 1)]
     return increases(counters, instants)
+
+
+def instances(counters):
+    return [each.instance for each in counters]
 
 
 def deltas(*counters, row=0, looks=None):
@@ -173,7 +178,7 @@ def observed(*pairs):
         for whole, values in zip((True, False), pair, strict=True)
     ]
     rows = range(len(counters))
-    return mean(growth(*counters), counters, rows[::2], rows[1::2])
+    return mean(growth(*counters), instances(counters), rows[::2], rows[1::2])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +202,7 @@ def test_the_processes_of_a_version_add_up():
 
 def test_a_version_without_series_observed_nothing():
     counters = [Counter("other", ((0, 1.0), (10, 2.0)))]
-    assert mean(growth(*counters), counters, [], []) == [MeanCount(MeanArm(0, 0.0))]
+    assert mean(growth(*counters), instances(counters), [], []) == [MeanCount(MeanArm(0, 0.0))]
 
 
 @pytest.mark.parametrize(
@@ -218,5 +223,20 @@ def test_what_is_no_sum_of_positive_values_is_inconsistent(counts, sums, words):
 
 def test_a_sum_without_its_count_is_inconsistent():
     counters = [Counter("pod-1", ((0, 1.0), (10, 2.0)), whole=False)]
-    (found,) = mean(growth(*counters), counters, [], [0])
+    (found,) = mean(growth(*counters), instances(counters), [], [0])
     assert found.inconsistent == "pod-1 has a sum without its count, or a count alone"
+
+
+AWKWARD = st.sampled_from([None, None, 0, 1, 2, 3, 10, 10 + 1e-12, 2.5, -1, math.nan, INF, 2.0**53, 2.0**54])
+SERIES = st.builds(
+    lambda values, pod, whole: counter(values, f"pod-{pod}")._replace(whole=whole),
+    st.lists(AWKWARD | st.integers(0, 30), min_size=5, max_size=5), st.integers(0, 2), st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(SERIES, max_size=6))
+def test_all_series_at_once_are_counted_as_each_would_be_alone(counters):
+    found, expected = increases(counters, range(0, 50, 10)), one_by_one(counters, range(0, 50, 10))
+    assert found.values.dtype == expected.values.dtype
+    for field in ("values", "broken", "sums", "fell"):
+        assert getattr(found, field).tolist() == getattr(expected, field).tolist(), field

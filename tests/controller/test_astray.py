@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.astray import astray
-from controller.evidence import _versions
+from controller.targets import versions_of
 from controller.scene import Arm
 
 
@@ -43,6 +43,6 @@ def test_each_interval_is_told_by_itself():
 
 def test_versions_are_told_apart_by_label_only_if_they_share_a_service():
     one, two = Arm("ml", "ranker", "v1"), Arm("ml", "ranker", "v2")
-    assert _versions([one, two]) == {"v1", "v2"}
-    assert _versions([one, Arm("ml", "ranker-next", "v2")]) == frozenset()
-    assert _versions([Arm("ml", "old", None), Arm("ml", "new", None)]) == frozenset()
+    assert versions_of([one, two]) == {"v1", "v2"}
+    assert versions_of([one, Arm("ml", "ranker-next", "v2")]) == frozenset()
+    assert versions_of([Arm("ml", "old", None), Arm("ml", "new", None)]) == frozenset()

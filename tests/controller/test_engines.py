@@ -48,6 +48,7 @@ def judged(asked: Design, intervals: Sequence[Interval], *, at_once: int = 1) ->
         part = intervals[first : first + at_once]
         [state] = advance([(asked, dossier.evidence, part)])
         dossier.take(state, part)
+        dossier.judge()
     return dossier
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.evidence import Evidence
 from controller.dossier import design_of
+from controller.metric_view import metric_views
 from controller.ports import Ref, UnavailableError
 from controller.prior import with_edges
 from controller.replay import rejudged, replay
@@ -54,7 +55,7 @@ async def test_a_rollout_that_holds_costs_one_query_per_template_and_no_write(ri
     await rig.run(30)
     version, rig.mesh.reads = await rig.store.version(), []
     await rig.run(20)
-    assert len(rig.mesh.reads) == 4 * 2  # four intervals, two templates
+    assert len(rig.mesh.reads) == 4  # four intervals; errors and split are read by one query
     assert await rig.store.version() == version
 
 
@@ -283,3 +284,19 @@ async def test_every_decision_replays_from_the_history_to_the_same_result(
         )  # fmt: skip
         assert again.status.run is not None
         assert again.status.run.weights == record["weights"]
+
+
+async def test_a_look_that_holds_leaves_what_is_drawn_and_the_rest_is_made_again(rig: Rig) -> None:
+    await rig.start(GOOD, deadline="10h", minSamples=1_000_000)
+    await rig.run(60)
+    [run] = await rig.history.runs()
+    assert run["verdict"].keys() == {"kind", "e_rollback", "metrics"}
+    whole = await rig.history.run(run["id"])
+    assert whole is not None
+    told, brief = whole["verdict"], [tick["verdict"] for tick in whole["ticks"][1:]]
+    assert told == json.loads(json.dumps(dict(rig.loop.verdicts["default/ranker"])))
+    assert brief.pop() == told
+    assert {tuple(each) for each in brief} == {("kind", "e_rollback", "metrics")}
+    drawn, [last] = metric_views(run["verdict"])[0], metric_views(told)
+    for field in ("name", "measure", "e_share", "e_safe", "odds_ratio", "interval"):
+        assert getattr(drawn, field) == getattr(last, field), field

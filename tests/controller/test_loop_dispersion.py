@@ -53,7 +53,7 @@ async def test_a_rollout_that_holds_costs_no_more_queries_once_the_past_is_known
     await rig.run(30)
     rig.mesh.reads = []
     await rig.run(20)
-    assert len(rig.mesh.reads) == 4 * 2  # four intervals, two templates
+    assert len(rig.mesh.reads) == 4  # four intervals; errors and split are read by one query
 
 
 async def test_after_a_restart_the_past_is_not_read_again_and_nothing_changes(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import controller.evidence
+import controller.judging
 import controller.rollout
 from controller.ports import Applied, ConflictError, Reading, Ref, UnavailableError
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended, manifests
@@ -117,14 +117,14 @@ async def test_an_unforeseen_error_in_one_decision_stops_nothing_else(
 async def test_evidence_that_cannot_be_judged_holds_its_own_rollout_only(
     pair: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance, poisoned = controller.evidence.advance, True
+    advance, poisoned = controller.judging.advance, True
 
     def sometimes(batch: Any) -> Any:
         if poisoned and any(design.min_samples == 77 for design, *_ in batch):
             raise ValueError("a table that nobody thought of")
         return advance(batch)
 
-    monkeypatch.setattr(controller.evidence, "advance", sometimes)
+    monkeypatch.setattr(controller.judging, "advance", sometimes)
     await pair.patch(POLICY, "/spec/decision", {"interval": "5s", "minSamples": 77})
     await pair.run(300, until=ended, name="other")
     assert ended(await pair.status("other"))

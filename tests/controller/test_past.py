@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controller.dossier import design_of
-from controller.observe import ArmKey
+from controller.filing import ArmKey
 from controller.past import PART, Question, control_arm, read_past, restricted
 from controller.prometheus import PrometheusMetrics
 from policies.catalog import templates

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controller.dossier import design_of
-from controller.observe import ArmKey
+from controller.filing import ArmKey
 from controller.past import MetricPast, Past
 from controller.placebo import Placebos, replay, window_error, windows_of
 from policies.catalog import templates

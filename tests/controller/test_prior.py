@@ -8,7 +8,7 @@ import pytest
 
 from controller.baseline import PAUSES, Baselines
 from controller.dossier import design_of
-from controller.observe import ArmKey
+from controller.filing import ArmKey
 from controller.past import MetricPast, Past, Question
 from controller.ports import UnavailableError
 from controller.prior import (

@@ -92,7 +92,7 @@ async def test_a_native_histogram_is_read_as_buckets_beside_plain_counters(fake,
 
 
 async def test_an_empty_answer_is_an_answer(metrics):
-    assert (await metrics.read("up", **RANGE)).series == ()
+    assert [*(await metrics.read("up", **RANGE)).series] == []
 
 
 async def test_values_that_are_not_numbers_are_passed_on_for_the_judge_to_see(fake, metrics):

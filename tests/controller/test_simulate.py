@@ -7,7 +7,8 @@ import pytest
 from analysis.simulate import Behaviour
 from controller import simulate as simulated
 from controller import simulated_past
-from controller.dossier import design_of, judgement_of
+from controller.dossier import design_of
+from controller.judgement import judgement_of
 from controller.simulate import Ending, Result, Share, looks, onset, simulate
 from policies.catalog import templates
 from policies.parse import policy_from_object

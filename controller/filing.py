@@ -1,0 +1,204 @@
+"""Which series of a reading belong to whom: filed by service, version and process, and kept between looks.
+
+A template is read again at every look, and mostly has the same series as before. They are filed once; as long
+as their labels stay the same, handing them out again costs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from istio.names import full_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from analysis.counters import Flags
+    from analysis.hypergeometric import Ints
+    from policies.model import Outcome, TemplateSpec
+
+NO_EDGE = -1.0
+"""Of series that are no buckets."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmKey:
+    """Whose requests: the service (short or full name) and its version label; None means every version.
+
+    `process`: only those that this instance counted; None means all.
+    """
+
+    namespace: str
+    service: str
+    version: str | None
+    process: str | None = None
+
+    @property
+    def level(self) -> Level:
+        """What tells it apart from others."""
+        return Level(self.version is not None, self.process is not None)
+
+
+class Level(NamedTuple):
+    """Whether versions and processes are told apart."""
+
+    versions: bool
+    processes: bool
+
+
+Key = tuple[str, str | None, str | None]
+"""Service as NAME.NAMESPACE.svc..., version, process; None where these are not told apart."""
+
+
+class Cells(NamedTuple):
+    """The series that are counted together: those of each service, version or process, one after the other.
+
+    `order` has the rows of the series, those of cell i from `starts[i]` on. For a histogram, `buckets` has
+    the rows again, now without series that are no buckets, in the order of their edges; bucket j begins at
+    `bucket_starts[j]`. The buckets of cell i are those from `first_bucket[i]` on, and `places[i]` has the
+    number of each by its edge.
+    """
+
+    number: Mapping[Key, int]
+    order: Ints
+    starts: Ints
+    buckets: Ints
+    bucket_starts: Ints
+    first_bucket: Ints
+    places: Sequence[Mapping[float, int]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Filing:
+    """The series of one template: whose they are, and what each counts."""
+
+    spec: TemplateSpec
+    labels: Sequence[Mapping[str, str]]
+    owners: Sequence[tuple[str, str]]
+    """Per series the service (as `Key` has it) and the version."""
+    instances: Sequence[str]
+    """Per series the process that counts."""
+    process: Ints
+    """The same as numbers."""
+    whole: Flags
+    """Per series whether it counts; else it sums values up."""
+    events: Flags
+    """Per series whether its requests are events."""
+    edges: Sequence[float]
+    """Per series the upper edge of the bucket it counts."""
+    services: Mapping[str, Mapping[str, Sequence[int]]]
+    """Service -> version -> rows of its series."""
+    _cells: dict[Level, Cells] = field(default_factory=dict)
+
+    def rows(self, arm: ArmKey) -> list[int]:
+        """Return the series of one version, or of one of its processes."""
+        versions = self.services.get(service_key(arm.service, arm.namespace), {})
+        if arm.version is not None:
+            rows = list(versions.get(arm.version, ()))
+        else:
+            rows = [row for rows in versions.values() for row in rows]
+        return rows if arm.process is None else [row for row in rows if self.instances[row] == arm.process]
+
+    def cells(self, level: Level) -> Cells:
+        """Return the series cell by cell."""
+        if level not in self._cells:
+            self._cells[level] = _cells_of(self, level)
+        return self._cells[level]
+
+
+def filed(spec: TemplateSpec, labels: Sequence[Mapping[str, str]], known: Filing | None) -> Filing:
+    """Return the filing of series with these labels; `known` again if it is theirs."""
+    if known is not None and known.spec is spec and known.labels == labels:
+        return known
+    named, is_event = spec.labels, _event_reader(spec.outcome)
+    owners = [
+        (service_key(each.get(named.service, ""), each.get(named.namespace, "")), each.get(named.version, ""))
+        for each in labels
+    ]
+    services: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, (service, version) in enumerate(owners):
+        services[service][version].append(row)
+    instances = [each.get(named.instance, "") for each in labels]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(instances))}
+    return Filing(
+        spec=spec,
+        labels=labels,
+        owners=owners,
+        instances=instances,
+        process=np.array([numbers[name] for name in instances], dtype=np.int64),
+        whole=np.array([not _is_sum(spec, each.get("__name__", "")) for each in labels], dtype=np.bool_),
+        events=np.array([is_event(each) for each in labels], dtype=np.bool_),
+        edges=[_edge(each.get("le", "")) for each in labels],
+        services=services,
+    )
+
+
+@lru_cache(maxsize=65_536)
+def service_key(host: str, namespace: str) -> str:
+    """Return the one name of a service, however it is written."""
+    return full_name(host, namespace).lower()
+
+
+def _is_sum(spec: TemplateSpec, name: str) -> bool:
+    """Tell by its name whether a series of a mean sums values up; else it counts them."""
+    return spec.kind == "mean" and name.endswith("_sum")
+
+
+def _edge(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return NO_EDGE
+
+
+def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool]:
+    """Return how a series is told to count events.
+
+    A gRPC request without a gRPC status (it failed before there was one) is read by its HTTP status.
+    """
+    if outcome is None:
+        return lambda _: False
+    http_event = re.compile(outcome.http_event)
+    grpc_event = re.compile(outcome.grpc_event or r"[^\s\S]")
+
+    def is_event(labels: Mapping[str, str]) -> bool:
+        status = labels.get(outcome.grpc_label, "") if outcome.grpc_label else ""
+        if status and outcome.protocol_label and labels.get(outcome.protocol_label) == "grpc":
+            return grpc_event.fullmatch(status) is not None
+        return http_event.fullmatch(labels.get(outcome.http_label, "")) is not None
+
+    return is_event
+
+
+def _cells_of(filing: Filing, level: Level) -> Cells:
+    members: dict[Key, list[int]] = defaultdict(list)
+    for row, (service, version) in enumerate(filing.owners):
+        process = filing.instances[row] if level.processes else None
+        members[service, version if level.versions else None, process].append(row)
+    buckets: list[list[int]] = []
+    first, places = [], []
+    for rows in members.values():
+        by_edge: dict[float, list[int]] = defaultdict(list)
+        for row in rows:
+            if filing.edges[row] != NO_EDGE:
+                by_edge[filing.edges[row]].append(row)
+        rising = sorted(by_edge)
+        first.append(len(buckets))
+        places.append({edge: number for number, edge in enumerate(rising, start=len(buckets))})
+        buckets += [by_edge[edge] for edge in rising]
+    number = {key: place for place, key in enumerate(members)}
+    return Cells(
+        number, *_joined([*members.values()]), *_joined(buckets), np.array(first, dtype=np.int64), places
+    )
+
+
+def _joined(groups: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """Return all members of all groups, and where each group starts among them."""
+    ends = np.cumsum([0, *map(len, groups)])
+    return np.array([row for group in groups for row in group], dtype=np.int64), ends[:-1]
