@@ -28,6 +28,7 @@ from controller.fenced import FencedHistory
 from controller.history import SqlHistory
 from controller.loop import Loop
 from controller.memory import look_for_cycles_less_often
+from controller.memory_history import MemoryHistory
 from controller.news import News
 from controller.ports import ConflictError, UnavailableError
 from controller.process import Process, attempt, closing
@@ -195,9 +196,9 @@ class _Controller:
         await self._process.close()
 
 
-async def _history(url: str) -> SqlHistory:
+async def _history(url: str) -> SqlHistory | MemoryHistory:
     """Open the history; without one, what this process has measured is known to itself alone."""
-    return await SqlHistory.open("sqlite://" if url == NO_HISTORY else url)
+    return MemoryHistory() if url == NO_HISTORY else await SqlHistory.open(url)
 
 
 def _observer(telemetry: Telemetry) -> Observer:
