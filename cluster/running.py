@@ -60,19 +60,17 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
         """Run kubectl, as the administrator or with another kubeconfig; its output, or KubectlError."""
-        fixed = (
-            "--kubeconfig",
-            str(kubeconfig or self.kubeconfig),
-            "--cache-dir",
-            str(self.folder / "kubectl"),
-        )
+        by = ("--kubeconfig", str(kubeconfig or self.kubeconfig))
+        cache = ("--cache-dir", str(self.folder / "kubectl"))
         try:
             done = subprocess.run(
-                [str(self.binary("kubectl")), *fixed, *arguments],
+                [str(self.binary("kubectl")), *by, *cache, *arguments],
                 input=stdin, capture_output=True, text=True, check=False, timeout=KUBECTL_TIMEOUT,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: no end after {KUBECTL_TIMEOUT} s") from None
+            raise KubectlError(
+                f"kubectl {' '.join(arguments)}: no end after {KUBECTL_TIMEOUT:.0f} s"
+            ) from None
         if done.returncode:
             raise KubectlError(done.stderr.strip() or f"kubectl ended with status {done.returncode}")
         return done.stdout
