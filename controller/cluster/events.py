@@ -34,6 +34,8 @@ OBJECTS = 2048
 """Of how many objects the rate and the counts are remembered."""
 COUNTS = 64
 """How many different Events of one object are remembered."""
+WITHIN = 3.0
+"""Seconds that an Event may take: traffic that is to be moved waits for the word of it."""
 _NOTE = 1000
 """The API server takes 1024 bytes."""
 
@@ -50,8 +52,8 @@ class _Told:
 
     def allows(self, now: float) -> bool:
         """Take a token if there is one."""
-        self.tokens = min(BURST, self.tokens + (now - self.at) / REFILL_SECONDS)
-        self.at = now
+        passed = max(0.0, now - self.at)  # the clock may be set back
+        self.tokens, self.at = min(BURST, self.tokens + passed / REFILL_SECONDS), now
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -95,9 +97,10 @@ class Events:
             )
             body = self._event(name, regarding, {"type": type_, "reason": reason, "note": _cut(note)})
             try:
-                await self._kube.call(Request("create", EVENTS, ref.namespace), body)
+                await self._kube.call(Request("create", EVENTS, ref.namespace), body, within=WITHIN)
             except ConflictError:  # told by the process before this one
-                live = await self._kube.call(Request("get", EVENTS, ref.namespace, name))
+                request = Request("get", EVENTS, ref.namespace, name)
+                live = await self._kube.call(request, within=WITHIN)
                 told.note(name, _count(live))
                 await self._count(ref, told, name)
             else:
@@ -108,8 +111,9 @@ class Events:
         """Count an Event that is there once more; False when it has expired."""
         count = told.counts[name] + 1
         series = {"count": count, "lastObservedTime": _micro(self._clock())}
+        request = Request("patch", EVENTS, ref.namespace, name)
         try:
-            await self._kube.call(Request("patch", EVENTS, ref.namespace, name), {"series": series})
+            await self._kube.call(request, {"series": series}, within=WITHIN)
         except NotFoundError:
             return False
         told.note(name, count)

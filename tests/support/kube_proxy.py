@@ -208,7 +208,8 @@ class KubeProxy:
             return web.Response(status=502)
         for match, seconds in list(self._faults.delays.items()):
             if match in text:
-                await asyncio.sleep(seconds)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), seconds)
         if (told := self._told(text)) is not None:
             return told
         hooks = self._due_hooks(request.method, text)
@@ -256,10 +257,11 @@ class KubeProxy:
             async for chunk in answer.content.iter_any():
                 if not await self._open_way(request):
                     break
-                await response.write(chunk[: len(chunk) // 2] if watch.tear else chunk)
                 if watch.tear:
+                    await response.write(chunk[: chunk.find(b"\n") // 2])
                     _abort(request)
                     break
+                await response.write(chunk)
         except (ConnectionResetError, aiohttp.ClientError):
             _abort(request)
         finally:
