@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from controller.ports import Tick
 
 ROWS = 50_000
-"""Looks, intervals and decisions; some 40 MiB if many rollouts run."""
+"""Looks, intervals and decisions; some 30 MiB."""
 RUNS = 2_000
 
 DECISION = ("action", "reason", "step", "weights")

@@ -13,7 +13,8 @@ believed: the times in the record are for people. Every write of the Lease is gu
     fifteenth of the duration earlier. An answer that comes late extends nothing.
  3. Two records are never equal: `renewTime` rises with every renewal, whatever the wall clock does.
  4. A Lease that was deleted may have a holder that does not know yet. Its holder makes it again as it was;
-    anybody else makes it in the name of `FORMER`, and then waits for it like everybody.
+    anybody else makes it in the name of `FORMER`, and then waits for it like everybody. (How long that
+    holder's duration was is gone with it: here replicas must not differ.)
 
 It rests on two assumptions. Only candidates write the record (anybody may delete the Lease). And the *rates*
 of the clocks differ by less than a fifteenth (6 %); their offsets and steps do not matter. The clock is
@@ -28,7 +29,8 @@ how long the sender waits. What protects then is not the lease:
    successor has written the object since, it is refused; if not, the successor's next write is refused, and
    it reads and decides again. Status goes first, so traffic can be moved only to weights that a status
    wanted. What remains: weights that arrive after a successor decided otherwise and had nothing to write (it
-   wanted what was there). It sees them as drift, by its watch, and goes by the policy's rule on drift.
+   wanted what was there). By its watch it sees them as drift: the default rule, `correct`, undoes them in one
+   look; `adopt` and `hold` treat them as anybody's change.
  - The history: a new term claims it in the database (`SqlHistory.claim`), which waits for transactions under
    way and refuses all later ones of older terms, however late they come.
 
@@ -231,6 +233,7 @@ class Lease:
         if leads:
             self._adopt(stored, sent, renewal=True)
         else:
+            log.info("there was no lease: if nobody holds it, it can be taken in %d s", self.seconds)
             self._observe(stored)
 
     def _observe(self, stored: Object) -> None:
