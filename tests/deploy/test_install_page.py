@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cluster.build import ensure_built
 from tests.support.chart import CHART, objects
 
 PAGE = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
@@ -115,3 +118,21 @@ def test_what_the_page_says_of_owners_is_so(cluster, namespace):
     bare = [{**HTTP[0], "route": [{"destination": each["destination"]} for each in HTTP[0]["route"]]}]
     route.apply(bare)  # single weights ignored
     assert route.weights == [None, None]
+
+
+@pytest.mark.cluster
+def test_the_overlay_of_the_page_says_where_image_and_prometheus_are(tmp_path):
+    (block,) = [
+        text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "kind: Kustomization" in text
+    ]
+    base = os.path.relpath(CHART.parent / "kustomize", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(block.replace("../penstock/deploy/kustomize", base))
+    kubectl = ensure_built().binary("kubectl")
+    built = subprocess.run(
+        [kubectl, "kustomize", tmp_path], capture_output=True, text=True, check=True
+    ).stdout
+    (deployment,) = [obj for obj in yaml.safe_load_all(built) if obj["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "REGISTRY/penstock:0.1.0"
+    urls = [each["value"] for each in container["env"] if each["name"] == "PENSTOCK_PROMETHEUS_URL"]
+    assert urls == ["http://prometheus.monitoring:9090"]
