@@ -3,8 +3,8 @@
 An object that cannot be understood is a problem of its own: it is told, and everything else goes on. A policy
 that was edited to something invalid keeps its last valid form, so that its run can be held and ended.
 
-Workloads change often, and mostly in ways that no rollout cares for: only a change that matters to a rollout
-makes its scene be read again, and `stirred` names the rollouts that such changes concern.
+Objects change often, workloads most of all, and mostly in ways that a rollout does not care for: only what
+matters to it makes its scene be read again, and `stirred` names the rollouts that changes concern.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -20,15 +21,45 @@ from controller.ownership import owners
 from controller.ports import ConflictError, Ref, UnavailableError
 from controller.scene import KINDS, Objects, Scene, read_scene
 from controller.status import Status
-from controller.workloads import WORKLOADS, Name, Workloads
+from controller.workloads import WORKLOADS, Name
 from policies.parse import InvalidError, policy_from_object, template_from_object
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from controller.ports import History, Object, Store
     from policies.model import MetricTemplate, RolloutPolicy
 
 _UNREADABLE = (InvalidError, ValidationError, ValueError, KeyError, TypeError, AttributeError)
 """What untyped JSON can do to whoever reads it."""
+
+
+@dataclass
+class Seen:
+    """A scene, and what it was read from."""
+
+    scene: Scene
+    relevant: Sequence[Object | None]
+    version: tuple[int, int]
+    """Of all objects of the namespace, when it was still right."""
+
+    def holds(self, policy: RolloutPolicy, objects: Objects) -> bool:
+        """Tell whether what it was read from is as it was."""
+        of_objects, of_workloads = self.version
+        now_objects, now_workloads = objects.version
+        if of_objects != now_objects and not self._same_objects(objects.relevant(policy)):
+            return False
+        if of_workloads != now_workloads and not self._same_workloads(objects):
+            return False
+        self.version = objects.version
+        return True
+
+    def _same_objects(self, relevant: Sequence[Object | None]) -> bool:
+        return len(relevant) == len(self.relevant) and all(map(is_, relevant, self.relevant))
+
+    def _same_workloads(self, objects: Objects) -> bool:
+        selected = objects.workloads.selected
+        return all(selected(each.labels) == each for each in self.scene.selections.values())
 
 
 @dataclass
@@ -42,8 +73,7 @@ class Entry:
     """Why the object cannot be used as it stands; `policy` is the last valid one then."""
     taken: str = ""
     """The older policy that has one of its routes, if there is one."""
-    seen: tuple[Objects, int, Scene] | None = None
-    """The last scene, with the objects and the version of the workloads that it was read from."""
+    seen: Seen | None = None
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -52,21 +82,9 @@ class Entry:
 
     def scene(self, objects: Objects) -> Scene:
         """Return what `objects` say about this policy; read again only after a change that concerns it."""
-        if self.seen is None or self.seen[0] is not objects or not self.is_current(objects.workloads):
-            self.seen = objects, objects.workloads.version, _read_scene(self, objects)
-        return self.seen[2]
-
-    def is_current(self, workloads: Workloads) -> bool:
-        """Tell whether the workloads of its variants are as they were in the last scene."""
-        if self.seen is None:
-            return False
-        objects, version, scene = self.seen
-        if version == workloads.version:
-            return True
-        if any(workloads.selected(each.labels) != each for each in scene.selections.values()):
-            return False
-        self.seen = objects, workloads.version, scene
-        return True
+        if self.seen is None or not self.seen.holds(self.policy, objects):
+            self.seen = Seen(_read_scene(self, objects), objects.relevant(self.policy), objects.version)
+        return self.seen.scene
 
 
 def _read_scene(entry: Entry, objects: Objects) -> Scene:
@@ -83,10 +101,9 @@ class Inventory:
         self._store, self._history = store, history
         self._version = ""
         self._objects: dict[str, dict[Ref, Object]] = defaultdict(dict)
-        self._workloads: dict[str, Workloads] = defaultdict(Workloads)
         self._indexes: dict[str, Objects] = {}
-        self._stirred_at: dict[str, int] = {}
-        """Version of the workloads at the last `stirred`, by namespace."""
+        self._stirred_at: dict[str, tuple[int, int]] = {}
+        """Version of the objects at the last `stirred`, by namespace."""
         self._specs_changed = False
         self._unrecalled: set[Ref] = set()
         """Policies whose last valid form only the history knows."""
@@ -116,8 +133,8 @@ class Inventory:
         version = await self._store.version()
         live = {ref_of(obj): obj for kind in KINDS for obj in await self._store.list(kind)}
         known = {ref for inside in self._objects.values() for ref in inside}
-        for namespace, workloads in self._workloads.items():
-            known |= {Ref(kind, namespace, name) for kind, name in workloads.names()}
+        for namespace, objects in self._indexes.items():
+            known |= {Ref(kind, namespace, name) for kind, name in objects.workloads.names()}
         for ref in known - live.keys():
             self._take(ref, None)
         for ref, obj in live.items():
@@ -152,10 +169,11 @@ class Inventory:
             self.problems[ref] = str(error) if isinstance(error, InvalidError) else repr(error)
 
     def _take_workload(self, ref: Ref, obj: Object | None) -> None:
+        workloads = self.objects(ref.namespace).workloads
         if obj is None:
-            self._workloads[ref.namespace].drop(Name(ref.kind, ref.name))
+            workloads.drop(Name(ref.kind, ref.name))
         else:
-            self._workloads[ref.namespace].take(obj)
+            workloads.take(obj)
 
     def _take_object(self, ref: Ref, obj: Object | None) -> None:
         before = self._objects[ref.namespace].pop(ref, None)
@@ -165,8 +183,10 @@ class Inventory:
             self._take_policy(ref, obj)
         elif ref.kind == "MetricTemplate":
             self._take_template(_key(ref), obj)
+        elif obj is None:
+            self.objects(ref.namespace).drop(ref.kind, ref.name)
         elif ref.kind != "Service" or _selector(before) != _selector(obj):
-            self._indexes.pop(ref.namespace, None)
+            self.objects(ref.namespace).put(obj)
 
     def _take_policy(self, ref: Ref, obj: Object | None) -> None:
         old = self.policies.pop(_key(ref), None)
@@ -194,10 +214,9 @@ class Inventory:
             self.templates[key] = template_from_object(obj)
 
     def objects(self, namespace: str) -> Objects:
-        """Return the objects of a namespace; the same value until one of them changes."""
+        """Return the objects of a namespace as they are now."""
         if namespace not in self._indexes:
-            inside, workloads = self._objects[namespace].values(), self._workloads[namespace]
-            self._indexes[namespace] = Objects(namespace, inside, workloads)
+            self._indexes[namespace] = Objects(namespace)
         return self._indexes[namespace]
 
     @property
@@ -219,18 +238,19 @@ class Inventory:
 
     def matters(self, obj: Object, *, gone: bool = False) -> bool:
         """Tell whether a change of a workload says anything that is not known yet."""
-        workloads = self._workloads[ref_of(obj).namespace]
-        return gone or workloads.differs(obj)
+        return gone or self.objects(ref_of(obj).namespace).workloads.differs(obj)
 
     def stirred(self) -> set[str]:
-        """Return the policies whose workloads, or whose right to a route, changed since the last time."""
+        """Return the policies whose objects, or whose right to a route, changed since the last time."""
         found = self._reassign() if self._specs_changed else set()
-        versions = {namespace: workloads.version for namespace, workloads in self._workloads.items()}
-        moved = {name for name, version in versions.items() if self._stirred_at.get(name, 0) != version}
+        versions = {namespace: objects.version for namespace, objects in self._indexes.items()}
+        moved = {name for name, version in versions.items() if self._stirred_at.get(name) != version}
         self._stirred_at = versions
         for key, entry in self.policies.items() if moved else ():
             namespace = entry.policy.metadata.namespace
-            if namespace in moved and not entry.is_current(self._workloads[namespace]):
+            if namespace in moved and not (
+                entry.seen and entry.seen.holds(entry.policy, self._indexes[namespace])
+            ):
                 found.add(key)
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from controller.backing import Backing, MissingError, backing
@@ -87,30 +88,60 @@ class _Routes:
 
 
 class Objects:
-    """The objects of one namespace, to be found by kind, name or host, and its workloads.
-
-    The workloads may change under it; everything else stays as it was.
-    """
+    """The objects of one namespace as they are now, to be found by kind, name or host, and its workloads."""
 
     def __init__(
-        self, namespace: str, objects: Collection[Object], workloads: Workloads | None = None
+        self, namespace: str, objects: Collection[Object] = (), workloads: Workloads | None = None
     ) -> None:
         self.namespace = namespace
         self.workloads = workloads or Workloads(obj for obj in objects if obj["kind"] in WORKLOADS)
+        self._changes = 0
         self._by_name: dict[tuple[str, str], Object] = {}
-        self._by_host: dict[tuple[str, str], list[Object]] = defaultdict(list)
+        self._by_host: dict[tuple[str, str], dict[str, Object]] = defaultdict(dict)
         for obj in objects:
-            self._by_name[obj["kind"], obj["metadata"]["name"]] = obj
-            for host in _hosts(obj):
-                self._by_host[obj["kind"], comparable(host, namespace)].append(obj)
+            self.put(obj)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another value after every change that may matter to a rollout."""
+        return self._changes, self.workloads.version
+
+    def put(self, obj: Object) -> None:
+        """Take in an object as it is now."""
+        kind, name = obj["kind"], obj["metadata"]["name"]
+        self.drop(kind, name)
+        for host in _hosts(obj):
+            self._by_host[kind, _key(host, self.namespace)][name] = obj
+        self._by_name[kind, name] = obj
+
+    def drop(self, kind: str, name: str) -> None:
+        """Forget an object."""
+        self._changes += 1
+        old = self._by_name.pop((kind, name), None)
+        for host in _hosts(old) if old else ():
+            del self._by_host[kind, _key(host, self.namespace)][name]
 
     def named(self, kind: str, name: str) -> Object | None:
         """Return the object of a kind with this name."""
         return self._by_name.get((kind, name))
 
     def about(self, kind: str, host: str) -> list[Object]:
-        """Return the DestinationRules or ServiceEntries for a host, however it is written."""
-        return self._by_host.get((kind, comparable(host, self.namespace)), [])
+        """Return the DestinationRules or ServiceEntries for a host, however it is written, by name."""
+        found = self._by_host.get((kind, _key(host, self.namespace)), {})
+        return [found[name] for name in sorted(found)]
+
+    def relevant(self, policy: RolloutPolicy) -> list[Object | None]:
+        """Return everything but the workloads that `read_scene` looks at for a policy."""
+        found = [self.named("VirtualService", ref.name) for ref in policy.spec.routes]
+        own = [each.host for each in policy.spec.variants if each.host]
+        for host in (policy.spec.service.host, *own):
+            found += [*self.about("DestinationRule", host), *self.about("ServiceEntry", host)]
+            found.append(self.named("Service", _key(host, self.namespace).partition(".")[0]))
+        return found
+
+
+_key = lru_cache(maxsize=16_384)(comparable)
+"""The same hosts are compared again and again."""
 
 
 def _hosts(obj: Object) -> set[str]:

@@ -166,7 +166,9 @@ async def test_what_does_not_matter_leaves_the_scene_as_it_was_read(stage: Stage
     await stage.until(_scaled(stage, 5))
     await stage.kubectl("create", "deployment", "bystander", "--image=example.invalid/other:1")
     await stage.until(
-        lambda _: "Deployment bystander" in map(str, stage.inventory._workloads[stage.namespace].names())
+        lambda _: (
+            "Deployment bystander" in map(str, stage.inventory.objects(stage.namespace).workloads.names())
+        )
     )
     assert (await stage.scene()).selections == before.selections
 
