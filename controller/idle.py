@@ -146,7 +146,7 @@ def _waking(case: Case, idle: Idle, found: Sequence[Standing]) -> Decision | Non
         return replace(wake(case, idle, ""), notable=False)
     if not found or idle.variant not in case.world.missing:
         status = case.status.model_copy(update={"idle": None})
-        return Decision("Awake", "ScaledUp", f"{idle.variant} is there again", status, notable=False)
+        return Decision("Awake", "ScaledUp", f"{idle.variant} is there again", status)
     if case.action is not None and case.action.verb == "retry":
         return case.hold("ScalingUp", f"waiting for {idle.variant}: {case.world.missing[idle.variant]}")
     return None

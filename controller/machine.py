@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken", "ScalingUp"})
 """Reasons to hold that leave a manual action for later."""
+SILENT = frozenset({"Settle", "Confirm", "ScaleDown", "ScaleUp", "Rest", "LeaveAlone", "Awake"})
+"""Decisions that come first and answer no action."""
 
 
 def decide(policy: RolloutPolicy, status: Status, world: World, judgement: Judgement, now: float) -> Decision:
@@ -55,9 +57,9 @@ def decide(policy: RolloutPolicy, status: Status, world: World, judgement: Judge
 
 
 def _acknowledged(decision: Decision, case: Case) -> Decision:
-    """Mark the manual action as seen, so that it happens once; settling comes first and answers nothing."""
+    """Mark the manual action as seen, so that it happens once."""
     action = case.action
-    if action is None or decision.action in {"Settle", "Confirm"} or decision.reason in UNANSWERED:
+    if action is None or decision.action in SILENT or decision.reason in UNANSWERED:
         return decision
     seen = LastAction(nonce=action.nonce, verb=action.verb, result=f"{decision.reason}: {decision.message}")
     return replace(decision, status=decision.status.with_answer(seen), notable=True)
