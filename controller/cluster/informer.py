@@ -42,7 +42,7 @@ class Timing:
     watch: tuple[int, int] = (300, 600)
     """How long a watch lasts, at random, so that many do not end together."""
     first_pause: float = 0.5
-    longest_pause: float = 8.0
+    longest_pause: float = 3.0
     absent_pause: float = 20.0
     """Between two looks for a kind that is not installed or not allowed."""
     confirm: float = 3.0
@@ -69,6 +69,8 @@ class Informer:
         """Whether everything was read at least once."""
         self.problem = ""
         """What is wrong now, in words."""
+        self._logged = ""
+        """The problem that was logged last."""
         self._kube, self._changed, self._timing = kube, changed, timing or Timing()
         self._random = random.Random()  # noqa: S311
         self._version = ""
@@ -126,12 +128,16 @@ class Informer:
         except NotFoundError:
             return self._not_found()
         except UnavailableError as error:
-            self._tell(str(error))
             forbidden = isinstance(error, ForbiddenError)
+            everyday = self.synced and not self.problem  # a watch that breaks and will be opened anew
+            self.problem = str(error)
+            if forbidden or not everyday:
+                self._log_problem()
             return self._timing.absent_pause if forbidden else self._grown_pause()
         except Exception as error:
             log.exception("%s: unforeseen", self.resource)
-            self.problem, self._version = f"unforeseen: {error!r}", ""
+            self.problem = self._logged = f"unforeseen: {error!r}"
+            self._version = ""
             return self._grown_pause()
         return 0.0
 
@@ -155,13 +161,13 @@ class Informer:
         )  # fmt: skip
         self._version, self._listed = version, _now()
         self.synced, self._missed = True, False
-        self._tell("")
+        self._works()
 
     async def _watch(self) -> None:
         opened, seconds = _now(), self._random.randint(*self._timing.watch)
         async with self._kube.watch(self.resource, self.namespace, self._version, seconds) as events:
             self._heard = _now()
-            self._tell("")
+            self._works()
             async for type_, obj in events:
                 self._heard = _now()
                 self._follow(type_, obj)
@@ -207,22 +213,25 @@ class Informer:
             return self._timing.confirm
         self._drop(self.objects)
         self.synced, self._missed, self._heard = True, False, _now()
-        self._tell("this kind is not installed in the cluster (404), so there are none")
+        self.problem = "this kind is not installed in the cluster (404), so there are none"
+        self._log_problem()
         return self._timing.absent_pause
 
     def _grown_pause(self) -> float:
         self._failures += 1
-        if self._failures >= _RELIST:
+        if self._failures == _RELIST:
             self._version = ""  # a version that the API server has never had is waited for in vain
         return min(self._timing.longest_pause, self._timing.first_pause * 2.0 ** (self._failures - 1))
 
-    def _tell(self, problem: str) -> None:
-        """Log what is wrong once, and when it is over."""
-        if problem and problem != self.problem:
-            log.warning("%s: %s", self.resource, problem)
-        elif self.problem and not problem:
+    def _log_problem(self) -> None:
+        if self._logged != self.problem:
+            log.warning("%s: %s", self.resource, self.problem)
+        self._logged = self.problem
+
+    def _works(self) -> None:
+        if self._logged:
             log.info("%s: works again", self.resource)
-        self.problem = problem
+        self.problem = self._logged = ""
 
 
 def _key(obj: Object) -> tuple[str, str]:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -238,9 +239,8 @@ class Kube:
         return found
 
     def _unreachable(self, request: Request, error: Exception) -> UnavailableError:
-        words = (
-            "did not answer in time" if isinstance(error, TimeoutError) else f"cannot be reached ({error!r})"
-        )
+        late = isinstance(error, TimeoutError)
+        words = "did not answer in time" if late else f"cannot be reached ({_cause(error)})"
         return UnavailableError(f"the API server {self.server} {words}: {request}")
 
 
@@ -260,6 +260,19 @@ class Lines:
         *lines, rest = (bytes(self._rest) + chunk).split(b"\n")
         self._rest = bytearray(rest)
         return [line for line in lines if line]
+
+
+def _cause(error: Exception) -> str:
+    """Return the reason: `Connection refused` rather than the errors around it."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        inner = error.os_error
+        number = inner.errno or 0  # below 0: a name that cannot be resolved
+        return os.strerror(number) if number > 0 else inner.strerror or str(inner)
+    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError)):
+        return "the connection was lost"
+    return str(error) or type(error).__name__
 
 
 def _content_type(request: Request, body: Any) -> str:

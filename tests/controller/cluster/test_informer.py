@@ -206,6 +206,19 @@ async def test_failures_are_retried_and_told_once(server, mirror, caplog):
     assert found.informer.problem == ""
 
 
+async def test_a_watch_that_breaks_once_is_not_worth_a_word_and_twice_is(server, mirror, caplog):
+    caplog.set_level(logging.INFO, "penstock")
+    await mirror()
+    for failures in (1, 2):
+        await until(lambda: server.watches)
+        broken = server.watches[0]
+        server.answers += [Answer(500, match="watch")] * (failures - 1)
+        server.end_watches(abort=True)
+        await until(lambda: server.watches and server.watches != [broken])  # noqa: B023
+        await until(lambda: failures == 1 or "works again" in caplog.text)  # noqa: B023
+        assert len(caplog.records) == (0 if failures == 1 else 2)
+
+
 async def test_a_kind_that_is_forbidden_is_told_with_its_verb_and_comes_back(server, mirror, caplog):
     server.answers += [Answer(403, "no rights", match="virtualservices")] * 2
     found = await mirror()
