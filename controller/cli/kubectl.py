@@ -20,8 +20,6 @@ from controller.cli.client import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FLAGS = ("kubeconfig", "context", "cluster", "user", "as", "token")
-"""kubectl's flags for a connection; they may stand anywhere after `kubectl penstock`."""
 SELECTOR = "app.kubernetes.io/name=penstock,app.kubernetes.io/component=controller"
 PATIENCE = "15s"
 PROXY_PATIENCE = "5s"
@@ -183,7 +181,7 @@ def _event(event: Json) -> Json:
 
 
 def kubectl_of(server: str) -> Kubectl:
-    """Return the way that `--server kubectl:[?FLAG=VALUE&...]` means; ApiError never."""
-    given = dict(parse_qsl(server.partition("?")[2], keep_blank_values=True))
-    flags = {name: given[name] for name in FLAGS if name in given}
-    return Kubectl(flags, given.get("namespace"), given.get("service"))
+    """Return the way that `--server kubectl:[?FLAG=VALUE&...]` means; FLAG may be namespace or service."""
+    flags = dict(parse_qsl(server.partition("?")[2], keep_blank_values=True))
+    namespace, service = flags.pop("namespace", None), flags.pop("service", None)
+    return Kubectl(flags, namespace, service)

@@ -16,12 +16,13 @@ from urllib.parse import urlencode
 import typer
 
 from controller.cli import act, lint, offline, report, show, status
-from controller.cli.kubectl import FLAGS
 from controller.cli.options import Directory, Namespace, Rollout, Server, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FLAGS = ("kubeconfig", "context", "cluster", "user", "as", "token")
+"""kubectl's flags for a connection; they may stand anywhere after `kubectl penstock`."""
 Output = Annotated[Table, typer.Option("--output", "-o", help="How to print it.")]
 
 app = typer.Typer(

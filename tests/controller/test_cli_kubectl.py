@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -70,8 +72,15 @@ def test_the_service_may_come_from_the_environment(monkeypatch):
 
 def test_what_the_flags_become_is_understood():
     assert kubectl_of("kubectl:") == Kubectl()
-    way = kubectl_of("kubectl:?context=prod&namespace=&service=a%2Fb&nonsense=1")
+    way = kubectl_of("kubectl:?context=prod&namespace=&service=a%2Fb")
     assert way == Kubectl({"context": "prod"}, "", "a/b")
+
+
+def test_starting_imports_nothing_heavy():
+    heavy = ("scipy", "pydantic", "requests")
+    script = f"import sys, controller.cli.plugin; print(*[m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_any_command_goes_through_kubectl_when_told_so(kubectl):
