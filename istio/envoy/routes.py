@@ -111,9 +111,10 @@ def _owned_routes(scope: Scope) -> list[Json]:
 def _route(scope: Scope, http: Mapping[str, Any], match: Mapping[str, Any] | None) -> Json:
     owner = f"{namespace(scope.owner)}/virtual-service/{scope.owner['metadata']['name']}"
     config = f"/apis/networking.istio.io/v1/namespaces/{owner}"
-    names = [name for name in (http.get("name"), (match or {}).get("name")) if name]
+    named = (match or {}).get("name")
     out: Json = {
-        "name": ".".join(names),
+        # a match of a route without a name keeps its dot, as istiod writes it
+        "name": http.get("name", "") + (f".{named}" if named else ""),
         "match": route_match(match),
         "metadata": {"filter_metadata": {"istio": {"config": config}}},
     }

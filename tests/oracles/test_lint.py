@@ -17,7 +17,7 @@ from istio.lint import lint_object
 from policies.findings import errors
 from tests.support.istio_verdicts import ApiServer, Said, istioctl
 from tests.support.mutants import Mutants
-from tests.support.oracle_corpus import INVALID, LINTED, VALID, documents, name_of, table, tell
+from tests.support.oracle_corpus import corpus, table, tell
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -76,24 +76,11 @@ class Court:
         ]
 
 
-def corpus():
-    """Return all objects of the corpora by name."""
-    files = [*VALID, *INVALID, *LINTED]
-    return {name_of(file, obj): obj for file in files for obj in documents(file)}
-
-
 @pytest.fixture(scope="module")
-def court(cluster, tmp_path_factory):
-    """Yield the judges, with the namespaces of the corpora: objects are refused where there is none."""
-    named = {obj.get("metadata", {}).get("namespace", "default") for obj in corpus().values()}
-    present = cluster.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split()
-    made = sorted(named - set(present))
-    for namespace in made:
-        cluster.kubectl("create", "namespace", namespace)
-    judges = Court(cluster, tmp_path_factory)
+def court(corpus_cluster, tmp_path_factory):
+    judges = Court(corpus_cluster, tmp_path_factory)
     yield judges
     judges.api.close()
-    cluster.kubectl("delete", "namespace", "--wait=false", *made)
 
 
 @pytest.fixture(scope="module")

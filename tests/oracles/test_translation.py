@@ -46,12 +46,11 @@ def test_standalone_refuses_the_listed_scenes_and_no_others():
 
 
 @pytest.fixture(scope="module")
-def applied(cluster):
+def applied(corpus_cluster):
     """Apply the scenes that standalone accepts; yield them as the API server has them."""
     refused = refusals()
     objects = [obj for name, scene in scenes().items() if name not in refused for obj in scene.objects]
-    for namespace in NAMESPACES:
-        cluster.kubectl("create", "namespace", namespace)
+    cluster = corpus_cluster
     listed = {"apiVersion": "v1", "kind": "List", "items": [PROXY, *objects]}
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed))
     stored = [
@@ -61,7 +60,8 @@ def applied(cluster):
     ]
     assert len(stored) == len(objects)
     yield stored
-    cluster.kubectl("delete", "namespace", *NAMESPACES, "--wait=false")
+    for namespace in NAMESPACES:
+        cluster.kubectl("delete", f"{KINDS},sidecars", "--all", "--wait=false", "-n", namespace)
 
 
 @pytest.fixture(scope="module")

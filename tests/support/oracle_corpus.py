@@ -31,12 +31,15 @@ def documents(file):
     return [document for document in yaml.safe_load_all(file.read_text()) if document is not None]
 
 
-def name_of(file, obj):
-    """Return a name for an object of a file that is its own in the whole corpus."""
+def corpus():
+    """Return all objects of the corpora by name, valid and invalid."""
+    files = [*VALID, *INVALID, *LINTED]
+    return {_name_of(file, obj): obj for file in files for obj in documents(file)}
+
+
+def _name_of(file, obj):
     name = f"{file.parent.name}/{file.stem}"
-    if file not in VALID:
-        return name
-    return f"{name}/{obj['kind']}/{obj['metadata']['name']}"
+    return f"{name}/{obj['kind']}/{obj['metadata']['name']}" if file in VALID else name
 
 
 def table(name):

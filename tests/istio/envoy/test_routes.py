@@ -240,6 +240,11 @@ def test_a_rewrite_changes_path_or_host(rewrite, expected):
     assert {name: made[name] for name in expected} == expected
 
 
+def test_a_match_with_a_name_in_a_route_without_keeps_the_dot_between_them():
+    made = envoy_routes({"match": [{"name": "reads", "uri": {"prefix": "/a"}}], "route": [to("v1")]})
+    assert made[0]["name"] == ".reads"
+
+
 @pytest.mark.parametrize(
     ("redirect", "expected"),
     [
