@@ -56,7 +56,7 @@ def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> P
     steps, end = _stages(spec)
     sentences = (
         _movement(policy, steps),
-        _routes(spec.routes),
+        _routes(spec),
         *_approvals(policy, steps),
         _harm(spec, templates),
         _promotion(spec, templates),
@@ -64,6 +64,8 @@ def explain(policy: RolloutPolicy, templates: Mapping[str, MetricTemplate]) -> P
         f"Without a decision after {spec.decision.deadline} {_AT_DEADLINE[spec.decision.on_deadline]}.",
         f"Without data for {spec.decision.no_data_timeout} {_NO_DATA[spec.decision.on_no_data]}.",
         f"If somebody else changes the weights meanwhile, {_DRIFT[spec.decision.on_drift]}.",
+        f"If the policy is deleted during a run, {_DELETION[spec.on_deletion]}.",
+        *_afterwards(spec),
         *_watch(spec),
     )
     return Plan(sentences, steps, end, _guarantees(spec, templates), _coarse(spec, templates))
@@ -75,6 +77,7 @@ _AT_DEADLINE = {
     "promote": "it promotes, although safety is not shown",
 }
 _NO_DATA = {"hold": "it stays where it is and says so", "rollback": "it rolls back"}
+_DELETION = {"rollback": "all traffic goes to the control", "keep": "the traffic stays as it is"}
 _DRIFT = {
     "correct": "it writes its own again",
     "adopt": "it goes on with theirs",
@@ -106,8 +109,31 @@ def _variant(variant: Variant) -> str:
     return f"{variant.name} ({f'subset {variant.subset}' if variant.subset else f'host {variant.host}'})"
 
 
-def _routes(refs: Sequence[VirtualServiceRef]) -> str:
-    return f"It writes the weights of {_listed([_route(ref) for ref in refs])} and nothing else."
+def _routes(spec: RolloutSpec) -> str:
+    weights = f"It writes the weights of {_listed([_route(ref) for ref in spec.routes])}"
+    copies, scales = spec.promotion.mode == "copy", spec.promotion.scale_down_after is not None
+    if not copies and not scales:
+        return f"{weights} and nothing else."
+    more = ["the control's pod template"] * copies + ["the replicas of the version without traffic"] * scales
+    return f"{weights}, and after a run {_listed(more)}."
+
+
+def _afterwards(spec: RolloutSpec) -> list[str]:
+    """Return what becomes of the two versions after a run."""
+    control, candidate, after = spec.variants[0], spec.variants[-1], spec.promotion.scale_down_after
+    sentences = []
+    if spec.promotion.mode == "copy":
+        sentences.append(
+            f"After promotion the Deployment or StatefulSet of {control.name} takes the pod template of "
+            f"{candidate.name} (environment and arguments too, all but the labels that tell the two apart); "
+            f"once it is ready, all traffic goes back to {control.name}."
+        )
+    if after is not None:
+        sentences.append(
+            f"{after} after the end of a run the version without traffic is scaled to zero, unless something "
+            f"else uses it; it is scaled up again before it gets traffic."
+        )
+    return sentences
 
 
 def _route(ref: VirtualServiceRef) -> str:

@@ -217,18 +217,19 @@ class Promotion(Spec):
 
     mode: Literal["swap", "copy"] = "swap"
     """`swap`: the candidate becomes the control and keeps the traffic, no model is loaded twice. `copy`: the
-    control's Deployment or StatefulSet takes the candidate's pod template and, once it is ready, the traffic
-    again."""
+    control's Deployment or StatefulSet takes the candidate's pod template (environment and arguments too, all
+    but the labels that tell the two apart) and, once it is ready, the traffic again."""
     scale_down_after: Duration | None = None
     """How long after the end of a run the version without traffic is scaled to zero; it is scaled up again
-    before it gets traffic. Without it, nothing is scaled."""
+    before it gets traffic. What something else uses (a route, a Service, another policy) is never scaled.
+    Without it, nothing is scaled."""
 
 
 class ManualAction(Spec):
-    """A manual action as part of the spec, for GitOps; the annotation `penstock.dev/action` is the same."""
+    """A manual action as part of the spec, for GitOps; by hand, annotate `penstock.dev/action=VERB:NONCE`."""
 
     verb: Literal["pause", "resume", "promote", "promote-full", "abort", "retry"]
-    """What to do."""
+    """What to do. `abort` rolls back; `retry` starts a new run, or tries a failed copy again."""
     nonce: Annotated[str, StringConstraints(min_length=1, max_length=63)]
     """Any text; each nonce acts once, however often the object is applied."""
 

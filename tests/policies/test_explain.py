@@ -123,3 +123,20 @@ def test_of_a_mean_and_of_points_the_plan_says_in_what_the_margin_is():
         "own: how much it varies is measured from interval to interval; for noise that lasts longer, its "
         "variance is taken 2 times (assume)."
     ) in found.guarantees
+
+
+def test_a_copy_and_a_scale_down_are_part_of_the_plan_and_of_what_is_written() -> None:
+    obj = changed(policy(), "spec.promotion", {"mode": "copy", "scaleDownAfter": "30m"})
+    words = " ".join(plan(obj).sentences)
+    assert "after a run the control's pod template and the replicas of the version without traffic." in words
+    assert "of stable takes the pod template of candidate (environment and arguments too" in words
+    assert "30m after the end of a run the version without traffic is scaled to zero, unless" in words
+    assert "nothing else." not in words
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [("rollback", "all traffic goes to the control"), ("keep", "the traffic stays as it is")],
+)
+def test_what_a_deletion_does_is_part_of_the_plan(rule: str, words: str) -> None:
+    assert words in " ".join(plan(changed(policy(), "spec.onDeletion", rule)).sentences)
