@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 RUN = fake_run(harmful=True)
 COMMANDS = {
     "abort", "crd", "down", "get", "judge", "lint", "pause", "plan", "promote", "replay", "report", "resume",
-    "retry", "simulate", "status", "up", "version", "weights",
+    "retry", "run", "simulate", "status", "up", "version", "weights",
 }  # fmt: skip
 
 
