@@ -4,16 +4,17 @@ The rules, in order of priority; the first that has something to say decides:
 
     an open run                                    no open run
     1  taken        an older policy's route: hold  1  taken     an older policy's route: hold
-    2  renamed      other variants: start over     2  settle    finish the last write, then confirm it
-    3  cornered     control not there: hold        3  unusable  the policy is invalid: hold
-    4  abort        a person aborts: roll back     4  retry     starts a run; other actions are refused
-    5  gone         candidate gone, or crashes:    5  start     the candidate is new and ready
-                    roll back                      6  watch     tell of surges after a promotion
-    6  harm         harm is proven: roll back      7  idle
-    7  superseded   a newer candidate: start over
-    8  unusable     the policy is invalid: hold
-    9  mixture      the control changed: tell it
-    10 silence      no data too long: policy's rule
+    2  renamed      other variants: start over     2  answer    what a person asks of a copy under way
+    3  cornered     control not there: hold        3  settle    finish the last write, then confirm it
+    4  abort        a person aborts: roll back     4  copy      bring the promoted template to the control
+    5  gone         candidate gone, or crashes:    5  unusable  the policy is invalid: hold
+                    roll back                      6  tend      look after a version scaled to zero
+    6  harm         harm is proven: roll back      7  retry     starts a run; other actions are refused
+    7  superseded   a newer candidate: start over  8  start     the candidate is new and ready
+    8  unusable     the policy is invalid: hold    9  watch     tell of surges after a promotion
+    9  mixture      the control changed: tell it   10 rest      scale down what has no traffic
+    10 silence      no data too long: policy's     11 idle
+                    rule
     11 deadline     too long undecided: policy's rule
     12 manual       pause, resume, promote
     13 settle       write what is wanted, then wait until the proxies confirm it
@@ -22,6 +23,8 @@ The rules, in order of priority; the first that has something to say decides:
     16 unable       pods of the candidate cannot start: hold
     17 blind        no fresh or no valid evidence: hold
     18 step         hold, go on, or promote
+
+Before all of them: a policy that is being deleted does what is left to do (`controller.deletion`).
 
 Nothing here reads a clock, a network or a file: a decision can be replayed from the history.
 """
