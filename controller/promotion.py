@@ -55,6 +55,9 @@ def copy(case: Case) -> Decision | None:
     run = case.status.run
     if run is None or run.copying is None or not run.copies:
         return None
+    if {run.control, run.candidate} - {variant.name for variant in case.policy.spec.variants}:
+        over = _phase(case, "GivenUp", message="the policy has other variants now")
+        return case.keep("GiveUpCopy", "VariantsChanged", over.message, copying=over, ended_at=case.now)
     if run.copying.phase == "Returning":
         return _done(case)
     if case.policy.spec.promotion.mode != "copy":

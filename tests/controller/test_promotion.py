@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.chores import COPIED, CopyTemplate, copied
-from controller.decision import Action, Judgement
+from controller.decision import Action, Case, Judgement
 from controller.machine import decide
 from controller.ports import Ref, RefusedError
+from controller.replay import kept, replay
 from controller.standing import Side, Standing
 from controller.status import Copying, Roles, Run, Status
 from controller.workloads import Name, read_workload
@@ -200,6 +202,22 @@ def test_after_the_return_the_run_is_over_and_both_versions_are_settled() -> Non
     assert (run.ended_at, run.outcome) == (NOW, "Promoted")
     assert done.status.settled == {"stable": "c", "candidate": "b"}
     assert take(done.status, after(COPY, live=BACK)).action == "Hold"
+
+
+def test_a_copy_whose_variants_were_renamed_is_given_up() -> None:
+    raw = copying_policy().model_dump(by_alias=True, exclude_none=True)
+    raw["spec"]["variants"] = [{"name": "old", "subset": "v1"}, {"name": "new", "subset": "v2"}]
+    here = world(live={"old": 0, "new": 100}, revisions={"old": "a", "new": "b"})
+    decision = decide(RolloutPolicy.model_validate(raw), promoted("Failed"), here, Judgement(), NOW)
+    assert (decision.reason, phase(decision), decision.write) == ("VariantsChanged", "GivenUp", None)
+
+
+def test_a_decision_about_a_copy_is_replayed_from_the_history_to_the_same() -> None:
+    case = Case(copying_policy(), promoted("RollingOut"), after(COPY), Judgement(), NOW)
+    decision = decide(*case.inputs)
+    record = json.loads(json.dumps(kept(decision, case)))
+    document = copying_policy().model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert replay(document, record) == decision
 
 
 def chore(keep: tuple[str, ...] = ("app", "version")) -> CopyTemplate:
