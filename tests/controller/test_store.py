@@ -448,3 +448,20 @@ def test_a_killed_writer_leaves_whole_writes_only(tmp_path):
         await store.close()
 
     asyncio.run(check())
+
+
+async def test_an_object_with_a_finalizer_waits_for_it_and_a_manifest_brings_it_back(store):
+    await store.put(virtual_service(finalizers=["a/b"]), manager="folder")
+    await store.delete(REF, manager="folder")
+    marked = await store.get(REF)
+    assert marked["metadata"]["deletionTimestamp"]
+    await store.delete(REF, manager="folder")
+    assert await store.get(REF) == marked
+    await store.put(virtual_service(), manager="folder")
+    back = await store.get(REF)
+    assert "deletionTimestamp" not in back["metadata"]
+    assert back["metadata"]["finalizers"] == ["a/b"]
+    await store.delete(REF, manager="folder")
+    await store.patch(REF, [{"op": "remove", "path": "/metadata/finalizers"}], manager="x")
+    with pytest.raises(NotFoundError):
+        await store.get(REF)
