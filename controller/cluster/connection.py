@@ -24,6 +24,8 @@ LOAD_SECONDS = 30.0
 """How long credentials may take to be loaded: plugins ask clouds."""
 RENEW_SECONDS = 10.0
 """How often credentials are loaded again at most, however often the API server refuses them."""
+_LAST_TURNS = 0.05
+"""Seconds in which the event loop closes the sockets of connections that were ended."""
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -56,6 +58,7 @@ class Connection:
     async def close(self) -> None:
         """Close the session and everything that is open in it."""
         await self._client.close()
+        await asyncio.sleep(_LAST_TURNS)
 
     async def send(
         self, method: str, url: str, *, body: Any = None, content_type: str, limits: aiohttp.ClientTimeout

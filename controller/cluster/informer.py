@@ -221,7 +221,7 @@ class Informer:
         self._failures += 1
         if self._failures == _RELIST:
             self._version = ""  # a version that the API server has never had is waited for in vain
-        return min(self._timing.longest_pause, self._timing.first_pause * 2.0 ** (self._failures - 1))
+        return min(self._timing.longest_pause, self._timing.first_pause * 2.0 ** min(self._failures - 1, 10))
 
     def _log_problem(self) -> None:
         if self._logged != self.problem:

@@ -162,6 +162,8 @@ class Kube:
                 raise error_of(request, response.status, status_of(body))
             yield self._events(response, request)
         finally:
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()  # a goodbye by TLS would outlive the session
             response.close()
 
     async def _events(
