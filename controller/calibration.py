@@ -227,6 +227,8 @@ class Calibration:
 
     def after(self, rows: Mapping[str, Mapping[str, Sequence[int]]]) -> Calibration:
         """Return what is known after one more interval; `rows`: per metric the control's series."""
+        if not self.open:
+            return self
         grown = {
             name: metric.after(rows[name], self.weights, self.step)
             if rows.get(name) and not metric.settled

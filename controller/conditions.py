@@ -95,6 +95,19 @@ def with_conditions(
     )
 
 
+def looked_at(decision: Decision, world: World, judgement: Judgement, generation: int) -> tuple[object, ...]:
+    """Return all that `with_conditions` looks at beside the status and the time.
+
+    If it changed nothing before, it changes nothing for the same status while this stays the same.
+    """
+    told = decision.status.run is None or decision.reason in STALLED | OUTRANKING
+    message = decision.message if told else ""
+    return (
+        decision.action, decision.reason, message, judgement.kind, world.metrics_error, world.applied.detail,
+        generation,
+    )  # fmt: skip
+
+
 def _why_copy(type_: str, run: Run | None) -> tuple[str, str] | None:
     """Return how the copy stands, for the conditions that it decides."""
     if run is None or run.copying is None or type_ not in {"Copied", *(PROGRESS if run.copies else ())}:

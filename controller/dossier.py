@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.glance import glances
@@ -20,6 +20,7 @@ from controller.coverage import Coverage, covered, news
 from controller.decision import Judgement
 from controller.engines import SEQUENTIAL, EngineRun
 from controller.judgement import Found, judgement_of, shows_harm
+from controller.ports import Finite
 from controller.prior import EDGES, at_edges, with_edges
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Dossier:
     """Who judges error rates instead of the judge, if the policy names one."""
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """Reasons and words of what a person should know of how it is judged, to be told once."""
+    _stored: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    """What was stored last of what seldom changes, and what it was made of."""
 
     def __post_init__(self) -> None:
         self.question = self.question or fingerprint(self.design)
@@ -128,18 +131,28 @@ class Dossier:
 
     def stored(self) -> dict[str, Any]:
         """Return the evidence as it goes to the history."""
-        return {
-            "design": self.question,
-            "asked": _as_json(self.design),
-            "plannedLooks": self.design.planned_looks,
+        changing = {
             "state": self.evidence.to_dict(),
             "latencies": latencies(self.design, self.evidence),
-            "calibration": self.calibration.to_dict() if self.calibration else None,
-            "edges": {name: list(edges) for name, edges in self.edges.items()},
             "weight": self.weight,
             "engine": self.engine.stored() if self.engine else None,
             "coverage": {name: each.stored() for name, each in self.coverage.items()},
         }
+        everything = {**self._fixed(), **changing}
+        return everything if self.engine else Finite(everything)
+
+    def _fixed(self) -> dict[str, Any]:
+        """Return what is stored and seldom changes."""
+        basis = self.design, self.calibration, self.edges
+        if self._stored is None or any(a is not b for a, b in zip(self._stored[0], basis, strict=True)):
+            self._stored = basis, {
+                "design": self.question,
+                "asked": asdict(self.design),
+                "plannedLooks": self.design.planned_looks,
+                "calibration": self.calibration.to_dict() if self.calibration else None,
+                "edges": {name: list(edges) for name, edges in self.edges.items()},
+            }  # fmt: skip
+        return self._stored[1]
 
 
 def restored(run: str, design: Design, stored: tuple[int, Mapping[str, Any]] | None) -> Dossier:
@@ -196,12 +209,6 @@ def told(stored: Mapping[str, Any]) -> Mapping[str, Any]:
         return _kept("", design, 0, stored).judgement.numbers
     except (ValueError, KeyError, TypeError):
         return {}
-
-
-@lru_cache(maxsize=16_384)
-def _as_json(design: Design) -> dict[str, Any]:
-    """Return a design as JSON values, for `told`; many looks share one."""
-    return asdict(design)
 
 
 def _basis(
@@ -278,12 +285,12 @@ def tabulate(interval: Interval, series: Mapping[str, Row]) -> list[dict[str, An
     The row of the split is always there, with all that is not a table (`controller.replay`).
     """
     rows: list[dict[str, Any]] = [
-        {
-            "metric": name,
-            "end": interval.end,
-            "control": _counted(table.control),
-            "candidate": _counted(table.candidate),
-        }
+        Finite(
+            metric=name,
+            end=interval.end,
+            control=_counted(table.control),
+            candidate=_counted(table.candidate),
+        )
         for name, table in interval.tables.items()
         if table is not None
     ]
@@ -291,10 +298,10 @@ def tabulate(interval: Interval, series: Mapping[str, Row]) -> list[dict[str, An
         if row["metric"] in series:
             row["series"] = {name: list(each) for name, each in series[row["metric"]].items()}
     control, candidate = interval.requests or (0, 0)
-    split = {
-        "metric": SHARE_TEMPLATE, "end": interval.end, "intended": interval.intended,
-        "control": {"total": control, "events": []}, "candidate": {"total": candidate, "events": []},
-    }  # fmt: skip
+    split = Finite(
+        metric=SHARE_TEMPLATE, end=interval.end, intended=interval.intended,
+        control={"total": control, "events": []}, candidate={"total": candidate, "events": []},
+    )  # fmt: skip
     if interval.dispersion:
         split["dispersion"] = {name: list(lanes) for name, lanes in interval.dispersion.items()}
     if interval.inconsistent:

@@ -82,6 +82,7 @@ class Collector:
         self.settle = settle
         self._dossiers: dict[str, tuple[RolloutPolicy, Mapping[str, MetricTemplate], Dossier]] = {}
         self._baselines = Baselines(metrics, telemetry)
+        self._targets: dict[str, tuple[tuple[object, ...], Target]] = {}
         self._filings: dict[str, Filing] = {}
         """The series of each template, as they were at the last look."""
 
@@ -143,6 +144,7 @@ class Collector:
     def keep(self, runs: Iterable[str]) -> None:
         """Forget all runs but these."""
         self._dossiers = {run: self._dossiers[run] for run in runs if run in self._dossiers}
+        self._targets = {run: self._targets[run] for run in self._dossiers if run in self._targets}
         self._baselines.keep(self._dossiers)
 
     def window(self, each: Owed, now: float) -> tuple[int, int]:
@@ -248,6 +250,14 @@ class Collector:
         return index, failed
 
     def _target(self, each: Owed) -> Target:
+        """Return what is observed of a run; the same until something that it follows from is another."""
+        basis = each.policy, each.run, each.arms, each.dossier.design, self.templates
+        kept = self._targets.get(each.run.id)
+        if kept is None or any(a is not b for a, b in zip(kept[0], basis, strict=True)):
+            kept = self._targets[each.run.id] = basis, self._new_target(each)
+        return kept[1]
+
+    def _new_target(self, each: Owed) -> Target:
         policy, dossier = each.policy, each.dossier
         read_by = {m.name or m.template: self.key(policy, m.template) for m in policy.spec.metrics}
         share = split_template(read_by.values(), self.templates)

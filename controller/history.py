@@ -19,13 +19,14 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from controller.dossier import in_full
 from controller.fenced import DeposedError
 from controller.migrations import migrate
-from controller.ports import UnavailableError
+from controller.ports import Finite, UnavailableError
 from controller.sqlite import words, write_ahead
 
 if TYPE_CHECKING:
@@ -211,12 +212,12 @@ def _reason(error: sa.exc.DBAPIError) -> str:
     return f"does not answer: {first[:300]}"
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+def _insert(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def _claim(connection: sa.Connection, scope: str, holder: str, at: float) -> int:
-    insert = _insert(connection, _TERMS).values(scope=scope, epoch=1, holder=holder, since=at)
+    insert = _insert(connection.dialect.name, _TERMS).values(scope=scope, epoch=1, holder=holder, since=at)
     again = {"epoch": _TERMS.c.epoch + 1, "holder": holder, "since": at}
     claim = insert.on_conflict_do_update(index_elements=["scope"], set_=again)
     return int(connection.scalar(claim.returning(_TERMS.c.epoch)))
@@ -233,44 +234,71 @@ def _refuse_deposed(connection: sa.Connection, scope: str, epoch: int) -> None:
 def _record(connection: sa.Connection, ticks: Sequence[Tick], term: tuple[str, int] | None) -> None:
     if not ticks:
         return
-    connection.execute(*_runs_upsert(connection, ticks))  # first: it locks the runs against a second writer
+    # first the runs: this locks them against a second writer
+    _write(connection, _runs_upsert(connection.dialect.name), [_run_row(tick) for tick in ticks])
     if term is not None:
         _refuse_deposed(connection, *term)  # SQLite has no lock before the first write
     looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
-    shown = [{"weights": dict(tick.weights), "verdict": dict(tick.verdict)} for tick in ticks]
-    rows = [look | more for look, more, tick in zip(looks, shown, ticks, strict=True) if tick.is_look]
-    if rows:
-        connection.execute(_insert(connection, _TICKS).on_conflict_do_nothing(), rows)
+    rows = [
+        {**look, "weights": _text(tick.weights), "verdict": _text(tick.verdict)}
+        for look, tick in zip(looks, ticks, strict=True)
+        if tick.is_look
+    ]
+    _write(connection, _new_rows(_TICKS, connection.dialect.name), rows)
     tables = [
-        {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": dict(table)}
+        {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": _text(table)}
         for tick in ticks
         for table in tick.intervals
     ]
-    if tables:
-        connection.execute(_insert(connection, _INTERVALS).on_conflict_do_nothing(), tables)
+    _write(connection, _new_rows(_INTERVALS, connection.dialect.name), tables)
     for look, tick in zip(looks, ticks, strict=True):
         if tick.decision is not None:
             _record_decision(connection, look, dict(tick.decision))
 
 
-def _runs_upsert(connection: sa.Connection, ticks: Sequence[Tick]) -> tuple[sa.Insert, list[dict[str, Any]]]:
+def _write(connection: sa.Connection, insert: sa.Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose values are as the driver takes them.
+
+    SQLAlchemy writes the statement, but what it does for each row costs more than the database.
+    """
+    if not rows:
+        return
+    compiled = insert.compile(dialect=connection.dialect, column_keys=[*rows[0]])
+    names = getattr(compiled, "positiontup", None)
+    values = [tuple(row[name] for name in names) for row in rows] if names else [*rows]
+    connection.exec_driver_sql(compiled.string, values)
+
+
+def _new_rows(table: sa.Table, dialect: str) -> sa.Insert:
+    """Return the statement for rows that change nothing where they are already."""
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+def _runs_upsert(dialect: str) -> sa.Insert:
     """Write what is latest: evidence by its cursor, the rest by time, since a decision may need no data."""
-    insert = _insert(connection, _RUNS)
+    insert = _insert(dialect, _RUNS)
     new, old = insert.excluded, _RUNS.c
     update = {key: sa.case((new.cursor >= old.cursor, new[key]), else_=old[key]) for key in _EVIDENCE}
     update |= {key: sa.case((new.at >= old.at, new[key]), else_=old[key]) for key in _LATEST}
     # an abort while the evidence cannot be read has no verdict: the last one stays
-    judged = (new.at >= old.at) & (new.verdict != {})
+    judged = (new.at >= old.at) & (sa.type_coerce(new.verdict, sa.Text) != sa.literal_column("'{}'"))
     update["verdict"] = sa.case((judged, new.verdict), else_=old.verdict)
-    rows = [
-        {
-            "id": tick.run, "policy": tick.policy, "started": tick.at, "at": tick.at, "cursor": tick.cursor,
-            "evidence": dict(tick.evidence), "verdict": dict(tick.verdict), "weights": dict(tick.weights),
-            "facts": dict(tick.run_facts),
-        }
-        for tick in ticks
-    ]  # fmt: skip
-    return insert.on_conflict_do_update(index_elements=["id"], set_=update), rows
+    return insert.on_conflict_do_update(index_elements=["id"], set_=update)
+
+
+def _run_row(tick: Tick) -> dict[str, Any]:
+    return {
+        "id": tick.run, "policy": tick.policy, "started": tick.at, "at": tick.at, "cursor": tick.cursor,
+        "evidence": _text(tick.evidence), "verdict": _text(tick.verdict), "weights": _text(tick.weights),
+        "facts": _text(tick.run_facts),
+    }  # fmt: skip
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    """Return JSON: exact, infinities included."""
+    if isinstance(values, Finite):
+        return orjson.dumps(values).decode()
+    return json.dumps(dict(values), separators=(",", ":"))
 
 
 def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decision: dict[str, Any]) -> None:

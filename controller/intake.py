@@ -63,7 +63,8 @@ def taken_in(
 
     `series`: per interval and metric, what each series of the control counted; empty when nobody asks.
     """
-    kept = [screened(policy, run, interval) for interval in intervals]
+    delayed = any(settling_seconds(policy).values())
+    kept = [screened(policy, run, interval) for interval in intervals] if delayed else [*intervals]
     if calibration is None:
         return Intake(kept, [{} for _ in kept], None)
     auto = {each.name or each.template for each in policy.spec.metrics if each.dispersion.measured}

@@ -74,6 +74,8 @@ class Entry:
     taken: str = ""
     """The older policy that has one of its routes, if there is one."""
     seen: Seen | None = None
+    unchanged_by: tuple[object, ...] | None = None
+    """What its status was found to stay the same with (`controller.conditions.looked_at`)."""
 
     @cached_property
     def document(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from analysis.glance import odds_ratio_interval
 from analysis.judge import verdict
 from controller.decision import Judgement
 from controller.engines import by_engine, harm_found
+from controller.ports import Finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,11 +138,11 @@ def _brief(design: Design, evidence: Evidence, glance: Glance) -> dict[str, Any]
     In the place of an odds ratio's `interval` stands what `interval_of` makes it of.
     """
     everything = zip(design.metrics, evidence.metrics, glance.metrics, strict=True)
-    return {
-        "kind": glance.kind,
-        "e_rollback": e_value(evidence.log_e),
-        "metrics": [_brief_metric(design, *each) for each in everything],
-    }
+    return Finite(
+        kind=glance.kind,
+        e_rollback=e_value(evidence.log_e),
+        metrics=[_brief_metric(design, *each) for each in everything],
+    )
 
 
 def _brief_metric(

@@ -11,7 +11,7 @@ neither version has one at its end. Series that cannot be counted make it incons
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.counters import Readings, increases
 from analysis.judge import Interval
@@ -171,16 +171,36 @@ def _totals(table: Table | MeanTable | None) -> tuple[int, int] | None:
     return (table.control.total, table.candidate.total) if table else None
 
 
+class _Observation(NamedTuple):
+    """What one arm did, by interval, at which instants it was heard of, and its rows if any was reset."""
+
+    counts: Sequence[Count | MeanCount]
+    heard: Sequence[bool]
+    fell: Sequence[int]
+
+    @classmethod
+    def of(cls, reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> _Observation:
+        """Return what a reading says of an arm."""
+        tally = reading.tally(arm)
+        cell = tally.cell(arm)
+        if cell is None:
+            return cls(counts_of(reading, [], edges), (), ())
+        counts = tally.counts(cell, edges) or counts_of(reading, reading.rows(arm), edges)
+        return cls(counts, tally.heard(cell), reading.rows(arm) if tally.fell(cell) else ())
+
+
 def _observe(
     target: Target, reading: IndexedReading | None, edges: Sequence[float], ends: range
 ) -> list[_Observed]:
     """Return what a reading says in each interval."""
     if reading is None:
         return [_Observed()] * len(ends)
-    both = target.control, target.candidate
-    control, candidate = (_counts(reading, arm, edges) for arm in both)
-    heard = [reading.tally(arm).heard(arm) for arm in both]
-    lost, resets = _astray(reading, target), _resets(reading, both)
+    arms = [_Observation.of(reading, arm, edges) for arm in (target.control, target.candidate)]
+    control, candidate = (arm.counts for arm in arms)
+    heard = [arm.heard for arm in arms]
+    lost = _astray(reading, target)
+    fell = [row for arm in arms for row in arm.fell]
+    resets = resets_of(reading, fell) if fell else {}
     result = []
     for instant in ends:
         column = reading.columns.get(instant - ends.step)
@@ -194,19 +214,6 @@ def _observe(
             compared = _compared(instant, control[column], candidate[column])
             result.append(replace(compared, resets=resets[column]) if column in resets else compared)
     return result
-
-
-def _counts(reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> Sequence[Count | MeanCount]:
-    """Return what an arm counted in every interval."""
-    counts = reading.tally(arm).counts(arm, edges)
-    return counts_of(reading, reading.rows(arm), edges) if counts is None else counts
-
-
-def _resets(reading: IndexedReading, arms: Sequence[ArmKey]) -> Mapping[int, int]:
-    """Return, by interval, how many processes began to count from 0 again, where any did."""
-    if not any(reading.tally(arm).fell(arm) for arm in arms):
-        return {}
-    return resets_of(reading, [row for arm in arms for row in reading.rows(arm)])
 
 
 def _compared(end: int, control: Count | MeanCount, candidate: Count | MeanCount) -> _Observed:

@@ -144,6 +144,10 @@ class Clock(Protocol):
         """Wait."""
 
 
+class Finite(dict[str, Any]):
+    """JSON values among which no number is infinite or none, so that the fastest encoder may write them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """What one look of one run leaves behind; evidence, cursor and decision are never written apart."""

@@ -10,7 +10,7 @@ from controller.chores import FINALIZER
 from controller.crashes import CRASH_LOOP
 from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
 from controller.machine import decide
-from controller.ports import Applied, Ref, Tick
+from controller.ports import Applied, Finite, Ref, Tick
 from controller.replay import kept
 from controller.standing import sides
 from controller.status import Run, to_rfc3339
@@ -185,13 +185,14 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
 
 def _facts(entry: Entry, run: Run, watch: Watch | None) -> dict[str, Any]:
     """Return the run as a whole, as it is kept."""
-    return {
+    facts = {
         "number": run.number, "control": run.control, "candidate": run.candidate, "revisions": run.revisions,
         "startedAt": to_rfc3339(run.started_at),
         "endedAt": to_rfc3339(run.decided_at) if run.decided_at else None,
         "outcome": run.outcome, "reason": run.reason, "message": run.message, "blame": run.blame,
         "policy": entry.document, "watch": _watch_facts(run, watch),
     }  # fmt: skip
+    return facts if watch else Finite(facts)
 
 
 def _watch_facts(run: Run, watch: Watch | None) -> dict[str, Any] | None:

@@ -45,10 +45,13 @@ class Tally:
             self._events: list[list[int]] = _sums(events, cells.order, cells.starts).tolist()
         self._odd: list[bool] = odd.tolist()
 
-    def counts(self, arm: ArmKey, edges: Sequence[float]) -> Sequence[Count] | None:
-        """Return an arm's counts in every interval, as `counting.counts_of` does; None if it has to."""
-        cell = self._cell(arm)
-        if cell is None or self._odd[cell]:
+    def cell(self, arm: ArmKey) -> int | None:
+        """Return the number of an arm's cell; None for an arm without series."""
+        return self._cells.number.get((service_key(arm.service, arm.namespace), arm.version, arm.process))
+
+    def counts(self, cell: int, edges: Sequence[float]) -> Sequence[Count] | None:
+        """Return what a cell counted in every interval, as `counting.counts_of` does; None if it has to."""
+        if self._odd[cell]:
             return None
         if not self._is_histogram:
             both = zip(self._totals[cell], self._events[cell], strict=True)
@@ -63,18 +66,13 @@ class Tally:
             for column in zip(*below, strict=True)
         ]
 
-    def heard(self, arm: ArmKey) -> Sequence[bool]:
-        """Return at which instants any series of an arm was there; empty for an arm without series."""
-        cell = self._cell(arm)
-        return () if cell is None else self._heard[cell]
+    def heard(self, cell: int) -> Sequence[bool]:
+        """Return at which instants any series of a cell was there."""
+        return self._heard[cell]
 
-    def fell(self, arm: ArmKey) -> bool:
-        """Tell whether any series of an arm began to count from 0 again."""
-        cell = self._cell(arm)
-        return cell is not None and self._fell[cell]
-
-    def _cell(self, arm: ArmKey) -> int | None:
-        return self._cells.number.get((service_key(arm.service, arm.namespace), arm.version, arm.process))
+    def fell(self, cell: int) -> bool:
+        """Tell whether any series of a cell began to count from 0 again."""
+        return self._fell[cell]
 
 
 def _unusual(filing: Filing, read: Matrix) -> Flags:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from controller.chores import CopyTemplate, Release, Scale, copied, held, released, scaled
-from controller.conditions import with_conditions
+from controller.conditions import looked_at, with_conditions
 from controller.decision import Decision, Judgement, World
 from controller.inventory import ref_of
 from controller.ports import ConflictError, NotFoundError, Ref, RefusedError
@@ -55,7 +55,7 @@ class Writer:
         """
         obj = await self._hold(rollout, decision)
         generation = int(obj["metadata"].get("generation", 0))
-        status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
+        status = self._status(rollout, case, decision, generation)
         if status != rollout.entry.status:
             version = obj["metadata"]["resourceVersion"]
             obj = await self._store.patch_status(rollout.ref, status.dump(), resource_version=version)
@@ -135,6 +135,17 @@ class Writer:
             version = obj["metadata"]["resourceVersion"]
             self._note(await self._store.patch_status(ref, told.dump(), resource_version=version), "status")
             await self._recorder.decision(ref, decision)
+
+    def _status(self, rollout: Rollout, case: Case, decision: Decision, generation: int) -> Status:
+        """Return the status with its conditions; the same one where it was found to stay so before."""
+        before, kept = decision.status, rollout.entry
+        seen = looked_at(decision, case.world, case.judgement, generation)
+        if before is kept.status and kept.unchanged_by == seen:
+            return before
+        status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
+        if before is kept.status:
+            kept.unchanged_by = seen if status == before else None
+        return status
 
     async def _write(self, rollout: Rollout, weights: Mapping[str, int]) -> None:
         policy = rollout.entry.policy

@@ -15,7 +15,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.exc import StatementError
 
 from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
@@ -247,7 +246,7 @@ async def test_a_database_server_that_is_down_is_unavailable_and_its_password_un
 
 async def test_looks_of_several_runs_are_one_transaction(database):
     other = replace(LOOK, run="ml.other.1", policy="ml/other", decision=PROMOTE)
-    with pytest.raises(StatementError, match="not JSON serializable"):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         await database.record(LOOK, replace(other, verdict={"kind": object()}))
     assert await database.runs() == []
     await database.record(other, LOOK)
