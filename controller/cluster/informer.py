@@ -178,6 +178,9 @@ class Informer:
             self._version = ""
 
     def _follow(self, type_: str, item: Object) -> None:
+        version = _version(item)
+        if version < self._highest:
+            raise GoneError(f"version {version} came after {self._highest}")  # a list will tell why
         if type_ != "BOOKMARK":
             obj = self.resource.trim(item)
             if type_ != "DELETED":
@@ -185,8 +188,7 @@ class Informer:
             elif (known := self.objects.get(_key(obj))) and _version(known) <= _version(obj):
                 self._drop([_key(obj)], last=obj)
             self._failures = 0
-        self._version = item["metadata"]["resourceVersion"]
-        self._highest = int(self._version)
+        self._version, self._highest = str(version), version
 
     def _take(self, obj: Object) -> None:
         """Remember an object unless it is known as new or newer."""

@@ -324,17 +324,20 @@ async def test_an_own_write_that_is_newer_than_the_list_stays(server, mirror):
     assert found.informer.objects["ml", "a"]["spec"] == {"x": 1}
 
 
-async def test_an_api_server_that_was_set_back_is_believed(server, mirror, caplog):
+@pytest.mark.parametrize("how", ["watches are refused", "an event says so"])
+async def test_an_api_server_that_was_set_back_is_believed(server, mirror, caplog, how):
     server.version = 1000
     server.put("virtualservices", "a", spec={"x": 2})
     server.put("virtualservices", "b")
     found = await mirror()
+    await until(lambda: server.watches)
+    if how == "watches are refused":
+        server.answers += [Answer(504, "Too large resource version", match="watch")] * 5
+        server.end_watches()
     server.objects.clear()
     server.history.clear()
     server.version = server.oldest = 100
     server.put("virtualservices", "a", uid="uid-1001", spec={"x": 1})
-    server.answers += [Answer(504, "Too large resource version", match="watch")] * 9
-    server.end_watches()
     await until(lambda: found.names == ["a"] and found.informer.objects["ml", "a"]["spec"] == {"x": 1})
     assert "was set back" in caplog.text
 
