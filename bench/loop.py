@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from bench.answers import BELOW, EDGES, RATE, START, STEP, answer, kind_of
 from controller.evidence import Collector
 from controller.history import SqlHistory
 from controller.loop import Loop
@@ -43,16 +44,9 @@ from policies.catalog import templates
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bench.answers import Kind
     from controller.past import Question
     from controller.ports import Metrics
-
-START, STEP = 1_700_000_000, 10
-RATE = {"v1": 80, "v2": 20}
-"""Requests per second of each version; 1 % are errors."""
-EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
-BELOW = (0.0, 0.1, 0.4, 0.7, 0.9, 0.97, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0)
-"""The share of requests below each edge."""
-
 
 PEERS = {"Argo Rollouts": 3.1, "Flagger": 5.0}
 """CPU in ms per check of a rollout with as much to do, measured on a machine like this (bench/cluster)."""
@@ -80,47 +74,23 @@ class Prometheus:
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = list(services)
-        self._answers: dict[tuple[str, int, int], bytes] = {}
+        self._answers: dict[tuple[Kind, int, int], bytes] = {}
         self.queries = 0
 
     def prepare(self, start: int, end: int, step: int = STEP) -> None:
         """Make the answers for the instants from `start` to `end`."""
         instants = range(start, end + 1, step)
-        self._answers = {
-            (kind, start, end): _answer(kind, self._services, instants) for kind in ("code", "le", "")
-        }
+        kinds: tuple[Kind, ...] = ("code", "le", "")
+        self._answers = {(kind, start, end): answer(kind, self._services, instants) for kind in kinds}
 
     async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
         self.queries += 1
         if "label_replace" in query:  # the controls have no past
             return Reading(())
-        kind = "code" if "response_code" in query else "le" if "_bucket" in query else ""
+        kind = kind_of(query)
         if (kind, start, end) not in self._answers:
             self.prepare(start, end, step)
         return reading_of(self._answers[kind, start, end])
-
-
-def _answer(kind: str, services: list[str], instants: range) -> bytes:
-    result = []
-    for service in services:
-        for version, rate in RATE.items():
-            base = {
-                "destination_service_namespace": "default", "destination_service_name": service,
-                "destination_version": version, "instance": "gateway",
-            }  # fmt: skip
-            for labels, share in _series(kind):
-                values = [[at, str(int((at - START + 1000) * rate * share))] for at in instants]
-                result.append({"metric": base | labels, "values": values})
-    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
-
-
-def _series(kind: str) -> list[tuple[dict[str, str], float]]:
-    if kind == "le":
-        return [({"le": edge}, share) for edge, share in zip(EDGES, BELOW, strict=True)]
-    if kind == "code":
-        codes = {"200": 0.99, "500": 0.01}
-        return [({"request_protocol": "http", "response_code": c}, share) for c, share in codes.items()]
-    return [({}, 1.0)]
 
 
 def manifests(name: str) -> list[Object]:
