@@ -10,7 +10,7 @@ import random
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster import access, gateway
 from cluster.errors import NoClusterError
@@ -20,7 +20,7 @@ from controller.standalone.programs import MissingBinaryError
 from controller.standalone.prometheus_server import prometheus_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cluster.build import Built
@@ -104,6 +104,13 @@ class Recipe:
     kubeconfig: Path
     service_accounts: bool
     """Whether pods need the ServiceAccount that kube-controller-manager makes in each namespace."""
+    audit: Mapping[str, Any] | None = None
+    """The audit policy of the API server; without one nothing is logged."""
+
+    @property
+    def audit_log(self) -> Path:
+        """Where the API server logs what the audit policy names, a JSON object in each line."""
+        return self.folder / "kube-apiserver" / "audit.log"
 
     def spec(self, name: str) -> Spec:
         """Return how a part is run; NoClusterError when its program is missing."""
@@ -160,9 +167,17 @@ class Recipe:
                 "--endpoint-reconciler-type=none",
                 "--shutdown-send-retry-after=true",  # else open watches hold up its end for a minute
                 *disabled,
+                *self._audited(),
             ),
             ready_url=f"https://127.0.0.1:{self.ports.api}/readyz",
         )
+
+    def _audited(self) -> tuple[str, ...]:
+        if self.audit is None:
+            return ()
+        policy = self.folder / "audit-policy.json"
+        policy.write_text(json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", **self.audit}))
+        return f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"
 
     def _controller_manager(self) -> Spec:
         return Spec(

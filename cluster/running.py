@@ -11,7 +11,7 @@ import itertools
 import json
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster import access, gateway
 from cluster.build import Built, ensure_built
@@ -20,7 +20,7 @@ from cluster.parts import Part
 from cluster.recipe import PARTS, Ports, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 CRDS = Path(__file__).resolve().parent.parent / "policies" / "crd"
 BASE = Path(__file__).with_name("manifests") / "base.yaml"
@@ -32,7 +32,10 @@ END_GRACE_S = 5.0
 class Cluster:
     """Addresses, access and parts of a running cluster."""
 
-    def __init__(self, folder: Path, parts: Collection[str] = ALL, built: Built | None = None) -> None:
+    def __init__(
+        self, folder: Path, parts: Collection[str] = ALL, built: Built | None = None,
+        audit: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.kubeconfig = self.folder / "kubeconfig"
@@ -46,7 +49,10 @@ class Cluster:
         self.envoy_admin_url = f"http://127.0.0.1:{ports.envoy_admin}"
         self._built = built or ensure_built()
         accounts = "kube-controller-manager" in parts
-        recipe = Recipe(self.folder, self._built, ports, self.kubeconfig, service_accounts=accounts)
+        recipe = Recipe(
+            self.folder, self._built, ports, self.kubeconfig, service_accounts=accounts, audit=audit
+        )
+        self.audit_log = recipe.audit_log
         self.parts = {name: Part(recipe.spec(name), self.folder) for name in PARTS if name in parts}
         self._kubeconfigs = itertools.count(1)
 
@@ -86,6 +92,10 @@ class Cluster:
         """Install Penstock's custom resource definitions and wait until they are served."""
         self._apply_crds(CRDS)
 
+    def install_istio_crds(self) -> None:
+        """Install Istio's custom resource definitions: a cluster with istiod has them already."""
+        self._apply_crds(self._built.istio_crds)
+
     def _apply_crds(self, path: Path) -> None:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
@@ -102,7 +112,7 @@ class Cluster:
         if "kwok" in self.parts:
             self.part("kwok").launch()
         if "istiod" in self.parts:
-            self._apply_crds(self._built.istio_crds)
+            self.install_istio_crds()
             self.part("istiod").start()
         if "envoy" in self.parts:
             self._bring_up_gateway()
@@ -131,12 +141,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def start(folder: Path, parts: Collection[str] = ALL) -> Iterator[Cluster]:
+def start(
+    folder: Path, parts: Collection[str] = ALL, audit: Mapping[str, Any] | None = None
+) -> Iterator[Cluster]:
     """Start a cluster in a folder and end it with the block; NoClusterError, PartError.
 
     A folder that was used before keeps its objects. `parts` may leave some out, but etcd and kube-apiserver.
+    `audit`: the rules of an audit policy; what they name is in `audit_log`.
     """
-    cluster = Cluster(folder, parts)
+    cluster = Cluster(folder, parts, audit=audit)
     try:
         cluster.bring_up()
         yield cluster
