@@ -21,6 +21,7 @@ STALLED = frozenset(
         "RouteUnreadable",
         "ControlGone",
         "Drift",
+        "Contested",
         "Invalid",
         "DeadlineExceeded",
         "MetricsUnavailable",
@@ -48,6 +49,8 @@ COPY_REASONS = {
 PROGRESS = frozenset({"Ready", "Reconciling", "Stalled", "Progressing"})
 OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
 """Those that matter more than how the last run ended."""
+DRIFTED = frozenset({"Drift", "Contested"})
+"""Those that say that the weights are not the wanted ones, and who changed them."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede", "Delete"})
 """Decisions that end a run."""
 
@@ -75,7 +78,7 @@ def with_conditions(
         ("Progressing", busy and not stalled and not (run and run.paused)),
         ("Paused", bool(run and run.paused)),
         ("Healthy", None if run is None else not (harmed or _surges(run) or invalid)),
-        ("TrafficApplied", run.applied if run else None),
+        ("TrafficApplied", run.applied and decision.reason not in DRIFTED if run else None),
         ("MetricsAvailable", not silent if active else None),
     )
     if run is not None and run.copying is not None:
@@ -128,9 +131,10 @@ def _why(
         if run and _surges(run):
             return "Surge", "; ".join(_surges(run).values())
         return ("Judged", "") if run and run.active else (run.reason if run else "NoRun", "")
-    if type_ == "TrafficApplied":
+    drifted = decision.reason in DRIFTED
+    if type_ == "TrafficApplied" and not drifted:
         return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
-    if decision.reason in OUTRANKING:
+    if decision.reason in OUTRANKING or (drifted and not (run and run.active)):
         return decision.reason, decision.message
     if run is not None and not run.active:
         return run.reason or str(run.outcome), run.message
@@ -143,9 +147,13 @@ def summary(decision: Decision, judgement: Judgement) -> str:
     if run is None or decision.reason in OUTRANKING:
         return decision.message
     if not run.active:
-        return f"{run.outcome} ({run.reason}){_afterwards(run)}"
+        changed = decision.reason in DRIFTED
+        since = ", but the weights were changed since" if changed else _afterwards(run)
+        return f"{run.outcome} ({run.reason}){since}"
     place = f"Step {run.step + 1}/{run.steps}, {run.candidate_weight}% to {run.candidate}"
     mixture = ", against a control that changed" if run.control_revision else ""
+    if decision.reason in DRIFTED:
+        return f"{place}: {decision.reason.lower()}"
     return f"{place}: {'paused' if run.paused else judgement.kind.lower()}{mixture}"
 
 

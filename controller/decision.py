@@ -50,6 +50,8 @@ class World:
     route_error: str = ""
     changed_by: str = "unknown"
     """Who wrote the route last, when it is not as we left it."""
+    overwritten: bool = False
+    """Whether the wanted weights were written here, and somebody changed the route since."""
     applied: Applied = NOT_APPLIED
     metrics_error: str = ""
     behind: bool = False
@@ -185,8 +187,9 @@ class Case:
         """Change the split: `weight` per cent for the candidate."""
         weights = {self.run.control: 100 - weight, self.run.candidate: weight}
         status = self._status(
-            weights=weights, applied=False, weights_changed_at=self.now, step_started_at=None, **run
-        )
+            weights=weights, applied=False, weights_changed_at=self.now, step_started_at=None, held=0.0,
+            contest=None, **run,
+        )  # fmt: skip
         status = status.model_copy(update={"weights": weights})
         return Decision(action, reason, message, status, write=weights)
 

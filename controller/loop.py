@@ -122,7 +122,8 @@ class Loop:
         self._wake.set()
 
     async def _wait(self) -> None:
-        pause = max(0.0, min(self._due.values(), default=REST) - self._clock.now())
+        now = self._clock.now()
+        pause = max(0.0, min(self._due.values(), default=now + REST) - now)
         if not self._wake.is_set() and pause:
             sleeper = asyncio.ensure_future(self._clock.sleep(pause))
             waker = asyncio.ensure_future(self._wake.wait())
@@ -183,7 +184,13 @@ class Loop:
 
     def _rollout(self, entry: Entry, now: float) -> Rollout:
         scene = entry.scene(self._inventory.objects(entry.policy.metadata.namespace))
-        rollout = Rollout(entry, scene, refused=self._writer.refusal(entry.policy.key))
+        routes = [obj for _, obj in scene.virtual_services]
+        rollout = Rollout(
+            entry,
+            scene,
+            refused=self._writer.refusal(entry.policy.key),
+            overwritten=self._writer.was_overwritten(routes, entry.status.weights),
+        )
         at = due(entry.policy, entry.status)
         if at is not None and at <= now:
             rollout.in_use = in_use(entry, scene, self._inventory)

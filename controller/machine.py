@@ -13,8 +13,8 @@ The rules, in order of priority; the first that has something to say decides:
     7  superseded   a newer candidate: start over  8  start     the candidate is new and ready
     8  unusable     the policy is invalid: hold    9  watch     tell of surges after a promotion
     9  mixture      the control changed: tell it   10 rest      scale down what has no traffic
-    10 silence      no data too long: policy's     11 idle
-                    rule
+    10 silence      no data too long: policy's     11 undone    others changed the weights: tell it
+                    rule                           12 idle
     11 deadline     too long undecided: policy's rule
     12 manual       pause, resume, promote
     13 settle       write what is wanted, then wait until the proxies confirm it
@@ -44,7 +44,9 @@ from controller.status import LastAction, Status
 if TYPE_CHECKING:
     from policies.model import RolloutPolicy
 
-UNANSWERED = frozenset({"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken", "ScalingUp"})
+UNANSWERED = frozenset(
+    {"WaitingForProxies", "ControlGone", "VariantsChanged", "RouteTaken", "ScalingUp", "Contested"}
+)
 """Reasons to hold that leave a manual action for later."""
 SILENT = frozenset({"Settle", "Confirm", "ScaleDown", "ScaleUp", "Rest", "LeaveAlone", "Awake"})
 """Decisions that come first and answer no action."""

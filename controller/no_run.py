@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.decision import Case, Decision
+from controller.drifting import correct, undone
 from controller.idle import rest, tend
 from controller.promotion import answer, copy
 from controller.settling import settle
@@ -24,7 +25,8 @@ def _taken(case: Case) -> Decision | None:
 
 
 def _finish(case: Case) -> Decision | None:
-    return settle(case) if case.status.run is not None and not case.status.run.applied else None
+    run = case.status.run
+    return None if run is None or run.applied else settle(case) or correct(case, "Settle")
 
 
 def _unusable(case: Case) -> Decision | None:
@@ -147,4 +149,4 @@ def _why_not(case: Case) -> str:
     return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
 
 
-NO_RUN = (_taken, answer, _finish, copy, _unusable, tend, _retry, _start, _watch, rest, _idle)
+NO_RUN = (_taken, answer, _finish, copy, _unusable, tend, _retry, _start, _watch, rest, undone, _idle)

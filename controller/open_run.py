@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.crashes import CANNOT_START, CRASH_LOOP
+from controller.drifting import drift
 from controller.intake import settling_seconds
-from controller.settling import settle, words
+from controller.settling import settle
 
 if TYPE_CHECKING:
     from controller.decision import Case, Decision
@@ -91,8 +92,8 @@ def _unusable(case: Case) -> Decision | None:
     """Hold a run whose policy was made invalid: it can be rolled back, by a person too, and nothing else."""
     if not case.world.invalid:
         return None
-    if not case.run.applied:
-        return settle(case)  # what was decided before is made true
+    if not case.run.applied and (unfinished := settle(case)):
+        return unfinished  # what was decided before is made true
     if case.action is not None:
         return case.refuse(f"cannot {case.action.verb}: the policy is invalid; `abort` rolls back")
     return case.policy_invalid()
@@ -168,26 +169,6 @@ def _approve(case: Case, actor: str) -> Decision:
     return case.refuse("this is the last step: full promotion needs proof of safety, or `promote --full`")
 
 
-def _drift(case: Case) -> Decision | None:
-    run, live, rule = case.run, dict(case.world.live or {}), case.policy.spec.decision.on_drift
-    if live == run.weights:
-        # after a drift that was held, the step's clock starts again when the proxies confirm
-        over = "the weights are the wanted ones again"
-        return None if run.step_started_at else case.keep("Return", "DriftOver", over, applied=False)
-    what = f"{case.world.changed_by} changed the weights to {words(live)}; wanted: {words(run.weights)}"
-    changed = {"weights_changed_at": case.now, "applied": False, "step_started_at": None}
-    if rule == "correct":
-        decision = case.keep("Correct", "DriftCorrected", what, **changed)
-        return replace(decision, write=run.weights, warning=True)
-    if rule == "adopt" and sum(live.values()) == 100:
-        decision = case.keep("Adopt", "DriftAdopted", what, weights=live, **changed)
-        status = decision.status.model_copy(update={"weights": live})
-        return replace(decision, status=status, warning=True)
-    # what runs now is not what was wanted, so it must not be measured as if it were
-    decision = case.keep("Hold", "Drift", what, step_started_at=None)
-    return replace(decision, notable=False, warning=True)
-
-
 def _paused(case: Case) -> Decision | None:
     return case.hold("Paused", "paused; `resume` goes on, `abort` rolls back") if case.run.paused else None
 
@@ -222,7 +203,8 @@ def _blind(case: Case) -> Decision | None:
 
 def _step(case: Case) -> Decision:
     run, step = case.run, case.steps[min(case.run.step, len(case.steps) - 1)]
-    held, safe = case.now - (run.step_started_at or case.now), case.judgement.kind == "Safe"
+    held = run.held + case.now - (run.step_started_at or case.now)
+    safe = case.judgement.kind == "Safe"
     last = run.step + 1 >= len(case.steps)
     # a step of 100 % is full promotion: nothing can be compared there any more
     leap = last or case.steps[run.step + 1].weight == FULL
@@ -257,5 +239,5 @@ def _advance(case: Case, reason: str, why: str) -> Decision:
 
 OPEN_RUN = (
     _taken, _renamed, _cornered, _abort, _gone, _harm, _superseded, _unusable, _mixture, _silence, _deadline,
-    _manual, settle, _drift, _paused, _unable, _blind, _step,
+    _manual, settle, drift, _paused, _unable, _blind, _step,
 )  # fmt: skip

@@ -52,6 +52,8 @@ class Rollout:
     """Why there is none, where there should be one."""
     in_use: str = ""
     """What else uses the workloads of the version without traffic."""
+    overwritten: bool = False
+    """Whether the wanted weights were written here, and somebody changed the route since."""
     refused: str = ""
     """Why the store refused the last write for this rollout."""
 
@@ -124,7 +126,8 @@ class Rollout:
         world = World(
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
             rolling=scene.rolling, failing=self._failing(), taken=self.entry.taken,
-            invalid=self.entry.invalid, changed_by=scene.changed_by, applied=applied,
+            invalid=self.entry.invalid, changed_by=scene.changed_by,
+            overwritten=self.overwritten, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),
             metrics_error=self.error or (dossier.error if dossier else ""),
             action=pending(self.entry.obj, self.entry.status),

@@ -20,6 +20,8 @@ def settle(case: Case) -> Decision | None:
     if run.applied:
         return None
     if dict(world.live) != run.weights:
+        if world.overwritten or (run.contest and run.contest.until):
+            return None  # it was written, and somebody changed it: `controller.drifting`
         return Decision("Settle", "Writing", "writing the weights", case.status, run.weights, notable=False)
     if not world.applied.ok:
         return case.hold("WaitingForProxies", world.applied.detail)

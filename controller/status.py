@@ -94,6 +94,17 @@ class Watching(Part):
     """What has become more frequent than in the rollout, in words, by metric."""
 
 
+class Contest(Part):
+    """Corrections of the weights that somebody undoes (`controller.drifting`)."""
+
+    count: int
+    """How many were made in a row."""
+    at: Time
+    """When the last one was made."""
+    until: Time | None = None
+    """From when on the next one may be made; nothing while the last one stands."""
+
+
 class Run(Part):
     """One attempt to bring one candidate revision to all traffic."""
 
@@ -109,6 +120,10 @@ class Run(Part):
     started_at: Time
     step_started_at: Time | None = None
     """When the proxies confirmed the present weights; the step's clock."""
+    held: float = 0.0
+    """Seconds that the step had at its weights before somebody changed them."""
+    contest: Contest | None = None
+    """Since the present weights were decided."""
     weights_changed_at: Time
     """When the present weights were decided."""
     control_revision: str = ""

@@ -37,6 +37,8 @@ class Writer:
     def __init__(self, store: Store, recorder: Recorder) -> None:
         self._store, self._recorder = store, recorder
         self._ours: dict[Ref, str] = {}
+        self._written: dict[Ref, tuple[int, Mapping[str, int]]] = {}
+        """Generation and weights of each VirtualService as it was written here last."""
         self._refused: dict[str, str] = {}
         """What the store said to the last write for a rollout, if it refused it."""
 
@@ -47,6 +49,15 @@ class Writer:
     def forget(self, obj: Object) -> None:
         """Forget an object that is gone."""
         self._ours.pop(ref_of(obj), None)
+        self._written.pop(ref_of(obj), None)
+
+    def was_overwritten(self, routes: Sequence[Object], wanted: Mapping[str, int]) -> bool:
+        """Tell whether the wanted weights were written to one of the routes that was changed since."""
+        written = ((obj, self._written.get(ref_of(obj))) for obj in routes)
+        return any(
+            known is not None and known[1] == wanted and obj["metadata"].get("generation", 0) > known[0]
+            for obj, known in written
+        )
 
     async def carry_out(self, rollout: Rollout, case: Case, decision: Decision) -> tuple[Object, Status]:
         """Write status, weights and chores; return the policy as it is stored then.
@@ -159,9 +170,9 @@ class Writer:
             except RouteError as error:
                 self._recorder.failure("store", str(error), rollout.key)
                 continue
-            await self._patch(
-                Ref("VirtualService", policy.metadata.namespace, ref.name), operations, "weights"
-            )
+            target = Ref("VirtualService", policy.metadata.namespace, ref.name)
+            if stored := await self._patch(target, operations, "weights"):
+                self._written[target] = stored["metadata"].get("generation", 0), dict(weights)
 
     def _note(self, stored: Object, what: str) -> None:
         self._ours[ref_of(stored)] = stored["metadata"]["resourceVersion"]

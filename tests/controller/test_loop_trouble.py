@@ -299,3 +299,26 @@ async def test_the_watch_starts_again_after_any_failure(rig: Rig) -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert not failures
+
+
+async def test_without_policies_the_loop_rests(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.open()
+    slept = asyncio.get_running_loop().create_future()
+
+    async def sleep(seconds: float) -> None:
+        slept.set_result(seconds)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rig.clock, "sleep", sleep)
+    monkeypatch.setattr(rig.loop, "_watch", asyncio.Event().wait)
+    running = asyncio.create_task(rig.loop.run())
+    try:
+        async with asyncio.timeout(10):
+            assert await slept == 3600
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    looks = [
+        line for line in rig.telemetry.exposition().splitlines() if line.startswith(b"penstock_looks_total")
+    ]
+    assert looks == [b"penstock_looks_total 1.0"]
