@@ -281,15 +281,19 @@ class InCluster(Watched):
         """Return the events of the rollout as Kubernetes has them, latest first."""
         found = await self.request("GET", f"apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
         return [
-            {"reason": e["reason"], "message": e.get("note", ""), "type": e["type"],
+            {"reason": e["reason"], "message": e.get("note", ""), "type": e["type"], "about": e["regarding"]["name"],
              "count": (e.get("series") or {}).get("count", 1), "at": e["metadata"]["creationTimestamp"]}
             for e in reversed(found["items"]) if e.get("regarding", {}).get("kind") == "RolloutPolicy"
         ]  # fmt: skip
 
     async def history(self) -> dict[str, Any]:
         """Return the present run as the first living controller tells it."""
+        return await self.history_of((await self.run()).id)
+
+    async def history_of(self, run: str) -> dict[str, Any]:
+        """Return a run as the first living controller tells it."""
         replica = next(each for each in self.replicas if each.alive)
-        async with self.session.get(f"{replica.api}/v1/runs/{(await self.run()).id}") as response:
+        async with self.session.get(f"{replica.api}/v1/runs/{run}") as response:
             assert response.status == 200, await response.text()
             whole: dict[str, Any] = await response.json()
             return whole
