@@ -10,22 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
+
+import aiohttp
 
 from controller.ports import UnavailableError
 
 if TYPE_CHECKING:
-    import aiohttp
+    import ssl
+
+    from aiohttp.connector import AddrInfoType
 
 USER_AGENT = "penstock"
 LOAD_SECONDS = 30.0
 """How long credentials may take to be loaded: plugins ask clouds."""
 RENEW_SECONDS = 10.0
 """How often credentials are loaded again at most, however often the API server refuses them."""
-_LAST_TURNS = 0.05
-"""Seconds in which the event loop closes the sockets of connections that were ended."""
+RESEND_SECONDS = 5.0
+"""For how long the kernel sends again what is not confirmed. Otherwise it does so for minutes, and a write
+that its lease allowed would arrive long after it."""
+READ_BUFFER = 2**21
+CLOSE_SECONDS = 1.0
+"""How long `close` waits for the event loop to close the sockets."""
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -38,6 +49,7 @@ class Connection:
         self._identity: tuple[Any, ...] = ()
         self._renewing = asyncio.Lock()
         self._loaded_at = 0.0
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self.loads = 0
         """How often credentials were loaded."""
         self.namespace = "default"
@@ -56,18 +68,26 @@ class Connection:
         return str(self._client.configuration.host)
 
     async def close(self) -> None:
-        """Close the session and everything that is open in it."""
+        """Close the session and everything that is open in it.
+
+        Nobody says goodbye: a server that hangs would not answer, and its socket would outlive the session.
+        """
         await self._client.close()
-        await asyncio.sleep(_LAST_TURNS)
+        ends = time.monotonic() + CLOSE_SECONDS
+        while (still := [each for each in self._sockets if each.fileno() >= 0]) and time.monotonic() < ends:
+            for each in still:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(0.001)
 
     async def send(
         self, method: str, url: str, *, body: Any = None, content_type: str, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         """Send one request; the answer is yet to be read, and to be released or closed by the caller."""
-        client = self._client
         headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": USER_AGENT}
-        for auth in (await client.configuration.auth_settings()).values():
+        for auth in (await self._client.configuration.auth_settings()).values():
             headers["Authorization"] = auth["value"].strip()
+        client = self._client  # not before: it may be another one by now
         answer = await client.rest_client.request(
             method, self.server + url, headers=headers, body=body, _request_timeout=limits
         )
@@ -88,14 +108,13 @@ class Connection:
         from kubernetes.aio.client import ApiClient, Configuration  # noqa: PLC0415
 
         configuration = Configuration()
-        configuration.connection_pool_maxsize = 0  # every watch holds a connection
         configuration.retries = None
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 self.namespace = await self._configure(configuration)
         except Exception as error:  # a kubeconfig is anybody's YAML, and a plugin anybody's program
             where = f"the kubeconfig {self._kubeconfig}" if self._kubeconfig else "the pod's service account"
-            raise UnavailableError(f"{where} cannot be used: {error or type(error).__name__}") from error
+            raise UnavailableError(f"{where} cannot be used: {str(error) or type(error).__name__}") from error
         self._loaded_at, self.loads = time.monotonic(), self.loads + 1
         identity = tuple(
             getattr(configuration, key)
@@ -106,8 +125,23 @@ class Connection:
             self._client.configuration.refresh_api_key_hook = configuration.refresh_api_key_hook
             return
         old, self._client, self._identity = self._client, ApiClient(configuration), identity
+        rest = self._client.rest_client
+        rest.pool_manager = self._session(rest.ssl_context)
         if old is not None:
             await old.close()
+
+    def _session(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+        """Return the package's session, without a limit (each watch holds a socket), with sockets of ours."""
+        connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=self._socket)
+        return aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=READ_BUFFER)
+
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(RESEND_SECONDS * 1000))
+        self._sockets.add(made)
+        return made
 
     async def _configure(self, configuration: Any) -> str:
         from kubernetes.aio import config  # noqa: PLC0415

@@ -22,8 +22,9 @@ CLOCK_BOOTTIME where there is one (Linux), since it counts while the machine sle
 event loop stop neither it nor CLOCK_MONOTONIC. A virtual machine that is frozen with its clocks breaks it.
 
 **Not guaranteed:** that a request which was checked does not arrive later. A process can be stopped between
-`check` and the system call, and a packet can be sent again by the kernel for minutes. `remaining` bounds only
-how long the sender waits. What protects then is not the lease:
+`check` and the system call, and the kernel sends a packet again, on Linux for some seconds (RESEND_SECONDS of
+`controller.cluster.connection`), elsewhere for minutes. `remaining` bounds only how long the sender waits.
+What protects then is not the lease:
  - Objects: each write carries the resourceVersion that was read (controller/writer.py). It lands only on the
    very object that its decision was taken on, so it is a rightful leader's decision that came late. If the
    successor has written the object since, it is refused; if not, the successor's next write is refused, and

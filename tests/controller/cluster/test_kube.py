@@ -6,6 +6,8 @@ what a real API server answers (test_store.py, on the real one).
 
 import asyncio
 import json
+import socket
+import ssl
 import subprocess
 import sys
 
@@ -145,6 +147,57 @@ async def test_no_server_is_unavailable(tmp_path):
     ):
         await client.call(GET)
     await client.close()
+
+
+@pytest.fixture
+def tls(tmp_path):
+    """Return the TLS context of a server."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=silent", "-days", "1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@pytest.fixture
+async def silent(tls, tmp_path):
+    """Yield a kubeconfig for a server that shakes hands by TLS, and then says nothing more."""
+    writers = []
+    running = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0, ssl=tls)
+    port = running.sockets[0].getsockname()[1]
+    cluster = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
+    config = {
+        "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x",
+    }  # fmt: skip
+    (tmp_path / "config").write_text(json.dumps(config))
+    yield tmp_path / "config"
+    for writer in writers:
+        writer.transport.abort()
+    running.close()
+
+
+@pytest.mark.real
+async def test_no_socket_outlives_the_connection_however_the_server_hangs(silent):
+    opened = await connection.Connection.open(silent)
+    client, sockets = Kube(opened), opened._sockets
+    with pytest.raises(UnavailableError, match="did not answer in time"):
+        await client.call(GET, within=1.0)
+    [made] = sockets
+    await client.close()
+    assert made.fileno() == -1
+
+
+async def test_the_kernel_does_not_send_again_for_minutes(server, tmp_path):
+    opened = await connection.Connection.open(server.kubeconfig(tmp_path / "config"))
+    await Kube(opened).call(GET)
+    [made] = opened._sockets
+    assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
+    await opened.close()
 
 
 async def test_an_answer_that_is_no_json_is_unavailable(server, client):
