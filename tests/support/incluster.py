@@ -212,6 +212,16 @@ class InCluster(Watched):
 
         await self.eventually(answers, "a controller to be ready")
 
+    async def routed(self) -> None:
+        """Wait until the gateway knows the route, so that from now on a request that is lost is a fault."""
+
+        async def answers() -> bool:
+            headers = {"host": self.host}
+            async with self.session.get(self.cluster.gateway_url, headers=headers) as response:
+                return response.status != 404
+
+        await self.eventually(answers, "the gateway to know the route")
+
     async def leader(self) -> Replica:
         """Wait until one of the controllers leads, and return it."""
 
