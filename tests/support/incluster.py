@@ -238,6 +238,18 @@ class InCluster(Watched):
         found: Replica = await self.eventually(leads, "a leader")
         return found
 
+    async def free_lease(self) -> None:
+        """Free the lease as its holder does that ends, without waiting until it runs out."""
+        lease = Ref("Lease", self.namespace, chart.lease_name(self.namespace))
+
+        async def freed() -> bool:
+            with contextlib.suppress(NotFoundError):
+                await self.patch(lease, {"spec": {"holderIdentity": None}})
+                return True
+            return False
+
+        await self.eventually(freed, "a lease to free")
+
     def said(self) -> str:
         """Return what all controllers have said."""
         return "\n".join(replica.said() for replica in self.replicas)
@@ -291,8 +303,9 @@ class InCluster(Watched):
         """Return the events of the rollout as Kubernetes has them, latest first."""
         found = await self.request("GET", f"apis/events.k8s.io/v1/namespaces/{self.namespace}/events")
         return [
-            {"reason": e["reason"], "message": e.get("note", ""), "type": e["type"], "about": e["regarding"]["name"],
-             "count": (e.get("series") or {}).get("count", 1), "at": e["metadata"]["creationTimestamp"]}
+            {"reason": e["reason"], "message": e.get("note", ""), "type": e["type"],
+             "about": e["regarding"]["name"], "count": (e.get("series") or {}).get("count", 1),
+             "at": e["metadata"]["creationTimestamp"]}
             for e in reversed(found["items"]) if e.get("regarding", {}).get("kind") == "RolloutPolicy"
         ]  # fmt: skip
 
