@@ -14,13 +14,14 @@ import numpy as np
 
 from analysis.confidence import confidence_bounds, mantel_haenszel
 from analysis.eprocess import e_value, log_mean
+from analysis.evidence import parts
 from analysis.margin import log_e_safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from analysis.design import Design, Layout, MetricDesign
-    from analysis.evidence import Evidence, MetricEvidence, Singles
+    from analysis.evidence import Evidence, MetricEvidence, Part, Singles
     from analysis.hypergeometric import Floats, Ints
     from analysis.verdict import Kind
 
@@ -88,25 +89,32 @@ def worst_lanes(layout: Layout, start: Floats, counts: Ints) -> list[int]:
 def _of_layout(metric: MetricDesign, metrics: Sequence[MetricEvidence]) -> list[MetricGlance]:
     """Return the glances of metrics of one layout, which is that of `metric`."""
     layout = metric.layout
-    counts = np.array([own.counts for own in metrics])
-    fewest = counts[:, :, 0].min(axis=1).tolist()
-    start = np.array([own.start for own in metrics], dtype=np.float64)
-    lanes = worst_lanes(layout, start, counts)
-    safe = _safe(metric, metrics, counts)
-    result = []
-    for own, few, log_safe, lane in zip(metrics, fewest, safe, lanes, strict=True):
-        is_mean = layout.mean is not None
-        ratio = None if is_mean else mantel_haenszel(*own.mantel_haenszel[lane].tolist())
-        result.append(MetricGlance(few, log_safe, lane, ratio, own.likelihood[lane]))
-    return result
+    where = parts(layout)
+    counts, singles = np.array([own.counts for own in metrics]), np.array([own.singles for own in metrics])
+    start, likelihood, common = (
+        _part(singles, where[name]) for name in ("start", "likelihood", "mantel_haenszel")
+    )
+    lanes = worst_lanes(layout, start.astype(np.float64), counts)
+    fewest, rows = counts[:, :, 0].min(axis=1).tolist(), np.arange(len(metrics))
+    ratios = [None if layout.mean else mantel_haenszel(*sums) for sums in common[rows, lanes].tolist()]
+    safe = _safe(metric, metrics, counts, singles)
+    each = zip(fewest, safe, lanes, ratios, likelihood[rows, lanes], strict=True)
+    return [MetricGlance(*known) for known in each]
 
 
-def _safe(metric: MetricDesign, metrics: Sequence[MetricEvidence], counts: Ints) -> Sequence[float | None]:
+def _part(singles: Singles, part: Part) -> Singles:
+    """Return one of the sums of all metrics, in its shape."""
+    return singles[:, part.columns].reshape(len(singles), *part.shape)
+
+
+def _safe(
+    metric: MetricDesign, metrics: Sequence[MetricEvidence], counts: Ints, singles: Singles
+) -> Sequence[float | None]:
     """Return ln of the e-value against "worse than the margin", or None where nothing tells of it."""
     if not metric.edges:
         return [own.log_safe if metric.needs_proof else None for own in metrics]
-    pairs = np.array([own.pairs for own in metrics], dtype=np.float64)
-    dispersion = np.array([own.dispersion for own in metrics], dtype=np.float64)
+    where = parts(metric.layout)
+    pairs, dispersion = (_part(singles, where[name]).astype(np.float64) for name in ("pairs", "dispersion"))
     found = log_e_safe(metric.layout, counts, pairs, dispersion).tolist()
     return [log_e if math.isfinite(log_e) else None for log_e in found]
 

@@ -103,7 +103,7 @@ def _advance_splits(looks: Sequence[_Look]) -> list[_Split]:
     requests = np.array([look.interval.requests or (0, 0) for look in looks], dtype=np.float64)
     share = np.array([look.interval.intended for look in looks])
     increments = log_increments(requests[:, 0], requests[:, 1], share)
-    sums = np.array([look.evidence.srm for look in looks], dtype=np.float64) + increments
+    sums = np.array([look.evidence.srm for look in looks]).astype(np.float64) + increments
     splits = []
     for look, row, log_e in zip(looks, sums, log_evidence(sums).tolist(), strict=True):
         control, candidate, expected = look.evidence.requests

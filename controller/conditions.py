@@ -103,7 +103,7 @@ def looked_at(decision: Decision, world: World, judgement: Judgement, generation
 
     If it changed nothing before, it changes nothing for the same status while this stays the same.
     """
-    told = decision.status.run is None or decision.reason in STALLED | OUTRANKING
+    told = decision.status.run is None or decision.reason in STALLED or decision.reason in OUTRANKING
     message = decision.message if told else ""
     return (
         decision.action, decision.reason, message, judgement.kind, world.metrics_error, world.applied.detail,

@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from controller.answers import split
 from controller.matrix import Matrix
 from controller.native import classic_series
 from controller.ports import Reading, Series, UnavailableError
@@ -146,6 +147,9 @@ def _told(body: bytes) -> str:
 
 def reading_of(body: bytes) -> Reading:
     """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); BadAnswerError."""
+    ordinary = split(body)
+    if ordinary is not None:
+        return Reading(ordinary)
     try:
         answer = orjson.loads(body)
     except ValueError as error:

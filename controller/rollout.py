@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import pending
@@ -132,8 +132,8 @@ class Rollout:
             metrics_error=self.error or (dossier.error if dossier else ""),
             action=pending(self.entry.obj, self.entry.status),
             surges=self.watch.alarms if self.watch else {}, unwatchable=self.unwatchable,
+            **self._surroundings(),
         )  # fmt: skip
-        world = replace(world, **self._surroundings())
         judgement = dossier.judgement if dossier else Judgement()
         self.case = Case(self.entry.policy, self.entry.status, world, judgement, now)
         self.decision = decide(*self.case.inputs)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.conditions import with_conditions
+from controller.conditions import looked_at, with_conditions
 from controller.decision import Judgement, World
 from controller.machine import decide
 from controller.ports import Applied
@@ -78,3 +79,22 @@ def test_transition_times_move_only_with_the_status() -> None:
     assert changed is not None
     assert kept is not None
     assert (changed.last_transition_time, kept.last_transition_time) == (NOW + 6, NOW)
+
+
+def test_a_status_that_was_found_to_stay_stays_while_what_was_looked_at_is_the_same() -> None:
+    """Whatever else changes: then conditions need not be made again."""
+    status, here = on_step(0)
+    looks = [
+        (decide(policy(), status, around, judgement, now), around, judgement, now)
+        for around in (here, replace(here, metrics_error="down"), replace(here, behind=True))
+        for judgement in (judged("Undecided"), judged("Safe"), judged("Invalid"), Judgement())
+        for now in (NOW, NOW + 7)
+    ]
+    holds = [look for look in looks if look[0].status is status]
+    for decision, around, judgement, now in holds:
+        told = with_conditions(decision, around, judgement, now=now, generation=3)
+        for other, there, found, then in holds:
+            again = replace(other, status=told)
+            stays = with_conditions(again, there, found, now=then, generation=3) == told
+            same = looked_at(decision, around, judgement, 3) == looked_at(other, there, found, 3)
+            assert stays or not same
