@@ -72,6 +72,12 @@ class Replica:
         """Whether the process runs."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None
@@ -184,7 +190,10 @@ class InCluster(Watched):
         for replica in self.replicas:
             await self.ready(replica)
 
-    async def another(self, *, kubeconfig: Path | None = None, options: Sequence[str] = ()) -> Replica:
+    async def another(
+        self, *, kubeconfig: Path | None = None, options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Replica:  # fmt: skip
         """Start one more controller."""
         arguments = [
             "--kubeconfig", str(kubeconfig or self.kubeconfig), "--namespace", self.namespace,
@@ -197,7 +206,7 @@ class InCluster(Watched):
         env = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
         replica = Replica(f"penstock-{len(self.replicas)}", self.folder, arguments, env)
         self.replicas.append(replica)
-        await replica.start()
+        await replica.start(**(env or {}))
         return replica
 
     async def ready(self, replica: Replica) -> None:
