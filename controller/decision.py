@@ -52,6 +52,8 @@ class World:
     """Who wrote the route last, when it is not as we left it."""
     overwritten: bool = False
     """Whether the wanted weights were written here, and somebody changed the route since."""
+    late: bool = False
+    """Whether Penstock wrote the route last, but not this process: a write of an earlier leader, late."""
     applied: Applied = NOT_APPLIED
     metrics_error: str = ""
     behind: bool = False

@@ -7,6 +7,9 @@ traffic (a rollback, a step) is no correction: it is written at once, and starts
 
 After a run its weights are made true once, by the same rules. If somebody changes them later it is told, and
 left so: nothing is on trial then, and whoever changes weights between runs means it.
+
+Weights that Penstock itself wrote last, but another process of it than this one, are nobody's wish: a leader
+that was deposed wrote them late. They are put right at any time, whatever `onDrift` says.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from controller.scene import MANAGER
 from controller.settling import words
 from controller.status import Contest
 
@@ -38,7 +42,7 @@ def drift(case: Case) -> Decision | None:
         over = "the weights are the wanted ones again"
         again = {"applied": False, "contest": None}
         return None if run.step_started_at else case.keep("Return", "DriftOver", over, **again)
-    if rule == "correct":
+    if rule == "correct" or case.world.late:
         return correct(case, "Correct")
     if rule == "adopt" and sum(live.values()) == 100:
         changed = {"weights_changed_at": case.now, "applied": False, "step_started_at": None, "held": 0.0}
@@ -68,6 +72,8 @@ def undone(case: Case) -> Decision | None:
         return None
     if live.keys() != run.weights.keys() or dict(live) == run.weights:
         return None
+    if case.world.late:
+        return correct(case, "Correct")
     left = f"{_what(case)}, as the last run ended. They are left so; {ADVICE}"
     return case.hold("Drift", left, warning=True)
 
@@ -100,5 +106,7 @@ def _stopped(case: Case) -> dict[str, Any]:
 
 
 def _what(case: Case) -> str:
-    who, live = case.world.changed_by, words(case.world.live or {})
-    return f"{who} changed the weights to {live}; wanted: {words(case.run.weights)}"
+    live, weights = case.world.live or {}, case.run.weights
+    wanted = {name: weights.get(name, 0) for name in live}  # in the same order
+    who = f"a late write of another {MANAGER}" if case.world.late else case.world.changed_by
+    return f"{who} changed the weights to {words(live)}; wanted: {words(wanted)}"

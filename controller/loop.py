@@ -22,7 +22,7 @@ from controller.logs import begin_look
 from controller.lookout import Lookout
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
-from controller.scene import KINDS
+from controller.scene import KINDS, MANAGER
 from controller.tracing import span
 from controller.usage import in_use
 from controller.watcher import Watcher
@@ -190,6 +190,7 @@ class Loop:
             scene,
             refused=self._writer.refusal(entry.policy.key),
             overwritten=self._writer.was_overwritten(routes, entry.status.weights),
+            late=scene.changed_by == MANAGER and not self._writer.wrote(routes),
         )
         at = due(entry.policy, entry.status)
         if at is not None and at <= now:

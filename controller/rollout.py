@@ -54,6 +54,8 @@ class Rollout:
     """What else uses the workloads of the version without traffic."""
     overwritten: bool = False
     """Whether the wanted weights were written here, and somebody changed the route since."""
+    late: bool = False
+    """Whether another process of Penstock wrote the route last."""
     refused: str = ""
     """Why the store refused the last write for this rollout."""
 
@@ -127,7 +129,7 @@ class Rollout:
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
             rolling=scene.rolling, failing=self._failing(), taken=self.entry.taken,
             invalid=self.entry.invalid, changed_by=scene.changed_by,
-            overwritten=self.overwritten, applied=applied,
+            overwritten=self.overwritten, late=self.late, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),
             metrics_error=self.error or (dossier.error if dossier else ""),
             action=pending(self.entry.obj, self.entry.status),

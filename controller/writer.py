@@ -59,6 +59,11 @@ class Writer:
             for obj, known in written
         )
 
+    def wrote(self, routes: Sequence[Object]) -> bool:
+        """Tell whether one of the routes is as it was written here."""
+        written = ((obj, self._written.get(ref_of(obj))) for obj in routes)
+        return any(known and obj["metadata"].get("generation", 0) == known[0] for obj, known in written)
+
     async def carry_out(self, rollout: Rollout, case: Case, decision: Decision) -> tuple[Object, Status]:
         """Write status, weights and chores; return the policy as it is stored then.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from istio.route import KINDS
 from istio.weights import ManagedRoute, resolve
 
 if TYPE_CHECKING:
@@ -45,19 +44,16 @@ class Drift:
         return f"changed by {self.who}{when}: {'; '.join(map(str, self.differences))}"
 
 
-def drift(
-    vs: Any, wanted: Mapping[str, int], route_names: Sequence[str] = (), *, manager: str = "penstock"
-) -> Drift | None:
+def drift(vs: Any, wanted: Mapping[str, int], route_names: Sequence[str] = ()) -> Drift | None:
     """Compare the weights in force with the wanted ones (key -> per cent); None when they are equal.
 
-    A destination outside `wanted` is wanted at 0. `manager` is our own name in managedFields, which is never
-    the culprit. Raises RouteError when a route or a destination is missing or unclear.
+    A destination outside `wanted` is wanted at 0. Raises RouteError when one is missing or unclear.
     """
     managed = resolve(vs, wanted, route_names)
     differences = tuple(difference for route in managed for difference in _differences(route, wanted))
     if not differences:
         return None
-    who, when = _last_write(vs, {route.route.kind for route in managed}, manager)
+    who, when = _last_write(vs, {route.route.kind for route in managed})
     return Drift(differences, who, when)
 
 
@@ -71,21 +67,13 @@ def _differences(managed: ManagedRoute, wanted: Mapping[str, int]) -> Iterator[D
             yield Difference(path, str(destination), found, want)
 
 
-def last_writer(vs: Any, *, manager: str = "penstock") -> str:
-    """Return who other than `manager` last wrote routes, by metadata.managedFields; `unknown` if not said."""
-    return _last_write(vs, KINDS, manager)[0]
-
-
-def _last_write(vs: Any, kinds: Iterable[str], ours: str) -> tuple[str, str | None]:
-    """Return manager and time of the latest write by another manager that owns one of the route lists."""
+def _last_write(vs: Any, kinds: Iterable[str]) -> tuple[str, str | None]:
+    """Return manager and time of the latest write by a manager that owns one of the route lists."""
     entries = (vs.get("metadata") or {}).get("managedFields")
     writers = [
         (str(entry.get("time") or ""), entry["manager"])
         for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-        and isinstance(entry.get("manager"), str)
-        and entry["manager"] != ours
-        and _owns(entry, kinds)
+        if isinstance(entry, dict) and isinstance(entry.get("manager"), str) and _owns(entry, kinds)
     ]
     if not writers:
         return UNKNOWN, None

@@ -30,8 +30,8 @@ What protects then is not the lease:
    successor has written the object since, it is refused; if not, the successor's next write is refused, and
    it reads and decides again. Status goes first, so traffic can be moved only to weights that a status
    wanted. What remains: weights that arrive after a successor decided otherwise and had nothing to write (it
-   wanted what was there). By its watch it sees them as drift: the default rule, `correct`, undoes them in one
-   look; `adopt` and `hold` treat them as anybody's change.
+   wanted what was there). It sees by its watch that a Penstock wrote them which it is not, and undoes them in
+   one look, whatever the policy's `onDrift` says (controller/drifting.py).
  - The history: a new term claims it in the database (`SqlHistory.claim`), which waits for transactions under
    way and refuses all later ones of older terms, however late they come.
 

@@ -15,6 +15,7 @@ from controller.decision import Action, Decision
 from controller.drifting import FREE, LONGEST_PAUSE, STOOD
 from controller.machine import decide
 from controller.ports import Applied
+from controller.scene import MANAGER
 from controller.status import Status
 from tests.support.rig import GOOD, ROUTE, Rig, ended
 from tests.support.situations import NOW, UNDECIDED, judged, on_step, open_run, policy, world
@@ -215,6 +216,20 @@ def test_a_new_candidate_starts_its_run_though_the_last_weights_were_changed() -
     assert (decision.action, decision.write) == ("Start", {"stable": 5, "candidate": 95})
 
 
+@pytest.mark.parametrize("rule", ["correct", "adopt", "hold"])
+def test_a_late_write_of_a_deposed_leader_is_put_right_whatever_the_rule(rule: str) -> None:
+    late = world(live={"stable": 50, "candidate": 50}, changed_by="penstock", late=True)
+    decision = decided(open_run(), late, onDrift=rule)
+    assert (decision.action, decision.reason, decision.write) == ("Correct", "DriftCorrected", WANTED)
+    assert decision.message.startswith("a late write of another penstock changed the weights to stable 50%")
+
+
+def test_a_late_write_after_the_end_of_a_run_is_put_right() -> None:
+    decision = decided(promoted(), world(live=GIT, changed_by="penstock", late=True))
+    assert (decision.action, decision.write) == ("Correct", AWAY)
+    assert the_run(decided(decision.status, world(live=AWAY))).applied
+
+
 def test_an_end_that_is_undone_before_it_is_confirmed_is_made_true_without_a_fight() -> None:
     status, here = on_step(2)
     ended = decide(policy(), status, here, judged("Safe"), NOW).status
@@ -325,3 +340,25 @@ async def test_who_undoes_a_promotion_is_told_once_and_left_alone(rig: Rig) -> N
     ready = (await rig.run(1)).condition("Ready")
     assert ready
     assert ready.status == "True"
+
+
+@pytest.mark.parametrize("rule", ["correct", "adopt", "hold"])
+async def test_weights_that_an_earlier_leader_wrote_late_are_put_right(rig: Rig, rule: str) -> None:
+    await rig.start(GOOD, onDrift=rule, minSamples=1_000_000)
+    await rig.run(8)
+    await apply(rig, 40, 60, manager=MANAGER)
+    await rig.run(1)
+    assert await rig.weights() == [80, 20]
+    # after a change by a person it is not the last writer any more
+    await apply(rig, 40, 60)
+    await rig.run(1)
+    assert await rig.weights() == ([80, 20] if rule == "correct" else [40, 60])
+
+
+async def test_weights_that_an_earlier_leader_wrote_after_the_end_are_put_right(rig: Rig) -> None:
+    await rig.start(GOOD)
+    assert ended(await rig.run(400, until=ended))
+    await apply(rig, 80, 20, manager=MANAGER)
+    status = await rig.run(2)
+    assert await rig.weights() == [0, 100]
+    assert ended(status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from istio.drift import Difference, drift, last_writer
+from istio.drift import Difference, drift
 from istio.route import RouteError
 
 
@@ -59,7 +59,7 @@ def test_every_difference_is_named_by_field_path_also_for_strangers():
             "unknown",
             None,
         ),
-        ([written("penstock", "2026-11-22T10:00:00Z", "http")], "unknown", None),
+        ([written("penstock", "2026-11-22T10:00:00Z", "http")], "penstock", "2026-11-22T10:00:00Z"),
         ([written("kubectl-edit", "2026-11-22T10:00:00Z", "hosts")], "unknown", None),
         ([written("kubectl-edit", "2026-11-22T10:00:00Z", "tcp")], "unknown", None),
         ([written("kubectl-edit", None, "http")], "kubectl-edit", None),
@@ -67,7 +67,7 @@ def test_every_difference_is_named_by_field_path_also_for_strangers():
             [
                 written("argocd", "2026-11-22T11:00:00Z", "hosts", "http"),
                 written("kubectl-edit", "2026-11-22T10:00:00Z", "http"),
-                written("penstock", "2026-11-22T12:00:00Z", "http"),
+                written("penstock", "2026-11-22T12:00:00Z", "hosts"),
                 written("istiod", "2026-11-22T13:00:00Z"),
             ],
             "argocd",
@@ -75,7 +75,7 @@ def test_every_difference_is_named_by_field_path_also_for_strangers():
         ),
     ],
 )
-def test_the_last_other_owner_of_the_routes_is_named(managed, who, when):
+def test_the_last_owner_of_the_routes_is_named(managed, who, when):
     found = drift(vs({"v1": 50, "v2": 50}, managed), {"v1": 75, "v2": 25})
     assert (found.who, found.when) == (who, when)
     assert str(found).startswith(f"changed by {who}{f' at {when}' if when else ''}: spec.http[0]")
@@ -88,8 +88,6 @@ def test_only_owners_of_the_compared_kind_count():
     ]
     document = vs({"v1": 50, "v2": 50}, managed, kind="tcp")
     assert drift(document, {"v1": 75, "v2": 25}).who == "mesh"
-    assert last_writer(document) == "edge"
-    assert last_writer(document, manager="edge") == "mesh"
 
 
 def test_a_destination_that_is_gone_is_an_error_and_not_drift():
