@@ -8,7 +8,7 @@ Nothing is ever deleted. Of the evidence only the latest is kept.
 In a cluster each term of a leader claims the history: a record of an older term is refused in its own
 transaction, and a claim waits for those under way. The standalone controller claims nothing.
 
-A database that is locked, read-only, down or written by a newer Penstock is an UnavailableError.
+A database that is locked, read-only, down, silent or written by a newer Penstock is an UnavailableError.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from controller.dossier import in_full
 from controller.fenced import DeposedError
+from controller.line import Line
 from controller.migrations import migrate
 from controller.ports import Finite, UnavailableError
 from controller.sqlite import words, write_ahead
@@ -38,7 +39,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WAIT_SECONDS = 5
-"""How long to wait for a lock or a connection."""
+"""How long to wait for a lock."""
+CONNECT_SECONDS = 3
 
 
 class _Json(sa.TypeDecorator[Any]):
@@ -116,6 +118,7 @@ class SqlHistory:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
         self._engine = _engine(url)
         self._where = self._engine.url.render_as_string(hide_password=True)
+        self._line = Line(self._engine)
         self._prepared = False
         self._term: tuple[str, int] | None = None
         """Scope and number of the term that this process claimed."""
@@ -135,6 +138,7 @@ class SqlHistory:
         """Finish what is being written and let the connections go."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown(wait=False)
+        self._line.forget()
 
     async def claim(self, scope: str, holder: str, at: float) -> int:
         """Begin a term of `holder` and return its number; older ones of `scope` can record nothing more."""
@@ -167,11 +171,12 @@ class SqlHistory:
     ) -> T:
         def call() -> T:
             try:
-                if not self._prepared:
-                    migrate(self._engine, self._where)
-                    self._prepared = True
-                with self._engine.begin() as connection:
-                    return work(connection, *args, **kwargs)
+                with self._line.bounded():
+                    if not self._prepared:
+                        migrate(self._engine, self._where)
+                        self._prepared = True
+                    with self._engine.begin() as connection:
+                        return work(connection, *args, **kwargs)
             except sa.exc.DBAPIError as error:
                 raise UnavailableError(f"the history {self._where} {_reason(error)}") from error
 
@@ -192,7 +197,7 @@ def _connect_args(url: str) -> dict[str, Any]:
         return {"timeout": WAIT_SECONDS}
     milliseconds = WAIT_SECONDS * 1000
     return {
-        "connect_timeout": WAIT_SECONDS,
+        "connect_timeout": CONNECT_SECONDS,
         # a controller that is stopped inside a transaction must not hold its locks against its successor
         "options": f"-c lock_timeout={milliseconds} -c statement_timeout={2 * milliseconds}"
         f" -c idle_in_transaction_session_timeout={2 * milliseconds}",

@@ -20,7 +20,7 @@ from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
 from controller.memory_history import MemoryHistory
 from controller.ports import Tick, UnavailableError
-from tests.support.postgresql import empty
+from tests.support.postgresql import empty, suspended
 
 LOOK = Tick(
     run="ml.ranker.1",
@@ -371,6 +371,39 @@ async def test_a_leader_that_is_deposed_in_the_database_resigns(database):
         await fenced.record(LOOK)
     assert "heir" in fence.resigned
     await heir.close()
+
+
+async def test_a_history_that_was_waited_for_in_vain_is_left_alone_for_a_while(database, monkeypatch):
+    monkeypatch.setattr("controller.fenced.IN_VAIN", -1.0)
+    fenced, records = FencedHistory(database, _Fence()), database.record
+    await fenced.record(LOOK)
+
+    async def locked(*_ticks):
+        raise UnavailableError("the history is locked")
+
+    database.record = locked
+    with pytest.raises(UnavailableError, match="is locked"):
+        await fenced.record(_later(LOOK))
+    database.record = records
+    for refused in (fenced.record(_later(LOOK)), fenced.evidence(LOOK.run), fenced.intervals(LOOK.run)):
+        with pytest.raises(UnavailableError, match="is locked"):
+            await refused
+    assert len(await fenced.runs()) == 1, "people may ask for it all the same"
+    monkeypatch.setattr("controller.fenced.time.monotonic", lambda: math.inf)
+    await fenced.record(_later(LOOK))
+
+
+@pytest.mark.real
+async def test_a_server_that_hangs_is_not_waited_for_for_ever(postgresql, monkeypatch):
+    monkeypatch.setattr("controller.line.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("controller.history.CONNECT_SECONDS", 2)
+    history = await SqlHistory.open(postgresql)
+    await history.record(LOOK)
+    with suspended(postgresql), pytest.raises(UnavailableError, match="does not answer"):
+        await history.record(_later(LOOK))
+    await history.record(_later(LOOK))
+    assert (await history.evidence(LOOK.run))[0] == LOOK.cursor + 10
+    await history.close()
 
 
 @pytest.mark.real

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,39 +20,61 @@ class NoPostgresqlError(Exception):
     """It cannot be started here; the text says why."""
 
 
+class Server:
+    """A server that can be stopped and started again on the same port and data."""
+
+    def __init__(self, folder: str, user: dict[str, Any]) -> None:
+        self._folder, self._user, self._binaries = folder, user, _binaries()
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"postgresql+psycopg://penstock@127.0.0.1:{self._port}/postgres"
+        subprocess.run(
+            [self._binaries / "initdb", "-D", f"{folder}/data", "-U", "penstock", "-A", "trust", "-N",
+             "--no-locale", "-E", "UTF8"],
+            **user, cwd=folder, stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        where = ["-D", f"{self._folder}/data", "-p", str(self._port), "-k", self._folder, "-h", "127.0.0.1"]
+        self._process = subprocess.Popen(
+            [self._binaries / "postgres", *where, "-F"],
+            **self._user, cwd=self._folder, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        ready = f"{self._binaries}/pg_isready -q -h 127.0.0.1 -p {self._port}"
+        subprocess.run(["/bin/sh", "-c", f"until {ready}; do sleep 0.1; done"], check=True, timeout=30)
+
+    def stop(self) -> None:
+        """End it as an operator in a hurry: sessions are cut off, data is kept."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Yield a running server; NoPostgresqlError."""
+    _binaries()
+    folder, user = _folder()
+    try:
+        server = Server(folder, user)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def running() -> Iterator[str]:
     """Yield the URL of a running server; NoPostgresqlError."""
-    binaries = _binaries()
-    folder, user = _folder()
-    data = f"{folder}/data"
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "penstock", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"],
-        **user,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"],
-        **user,
-        cwd=folder,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        subprocess.run(
-            ["/bin/sh", "-c", f"until {binaries}/pg_isready -q -h 127.0.0.1 -p {port}; do sleep 0.1; done"],
-            check=True,
-            timeout=30,
-        )
-        yield f"postgresql+psycopg://penstock@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_server() as server:
+        yield server.url
 
 
 def empty(url: str) -> None:
@@ -60,6 +83,27 @@ def empty(url: str) -> None:
 
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+@contextmanager
+def suspended(url: str) -> Iterator[None]:
+    """Let a server hang with all its processes: it keeps its connections and answers nothing."""
+    import psycopg  # noqa: PLC0415
+
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        row = connection.execute("SHOW data_directory").fetchone()
+    assert row is not None
+    server = int((Path(row[0]) / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    processes = [server, *map(int, children)]
+    try:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):  # one that served a connection may end
+                os.kill(process, signal.SIGCONT)
 
 
 def _binaries() -> Path:
