@@ -17,6 +17,7 @@ import asyncio
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import orjson
@@ -118,7 +119,10 @@ class SqlHistory:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
         self._engine = _engine(url)
         self._where = self._engine.url.render_as_string(hide_password=True)
-        self._line = Line(self._engine)
+        self._line: Line | None = None
+        if self._engine.dialect.name != "sqlite":  # which waits for locks only
+            self._line = Line()
+            sa.event.listen(self._engine, "connect", self._line.connected)
         self._prepared = False
         self._term: tuple[str, int] | None = None
         """Scope and number of the term that this process claimed."""
@@ -138,7 +142,8 @@ class SqlHistory:
         """Finish what is being written and let the connections go."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown(wait=False)
-        self._line.forget()
+        if self._line:
+            self._line.forget()
 
     async def claim(self, scope: str, holder: str, at: float) -> int:
         """Begin a term of `holder` and return its number; older ones of `scope` can record nothing more."""
@@ -171,7 +176,7 @@ class SqlHistory:
     ) -> T:
         def call() -> T:
             try:
-                with self._line.bounded():
+                with self._line.bounded() if self._line else nullcontext():
                     if not self._prepared:
                         migrate(self._engine, self._where)
                         self._prepared = True

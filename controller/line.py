@@ -12,8 +12,6 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,24 +20,19 @@ ANSWER_SECONDS = 6.0
 
 
 class Line:
-    """The one connection of an engine, seen by its socket. SQLite has none, and waits for locks only."""
+    """The one connection to a server, seen by its socket."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        self._is_server = engine.dialect.name != "sqlite"
-        if self._is_server:
-            sa.event.listen(engine, "connect", self._connected)
 
-    def _connected(self, connection: Any, _record: object) -> None:
+    def connected(self, connection: Any, _record: object) -> None:
+        """Take a new connection of the driver in the place of the last one."""
         self.forget()
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
 
     @contextmanager
     def bounded(self) -> Iterator[None]:
         """Break the connection if the block lasts too long: then the driver says that it is lost."""
-        if not self._is_server:
-            yield
-            return
         late = threading.Timer(ANSWER_SECONDS, self._hang_up)
         late.daemon = True
         late.start()
