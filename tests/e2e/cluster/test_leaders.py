@@ -1,0 +1,169 @@
+"""Two controllers, one rollout, one history: whoever leads goes on exactly, and nobody else writes.
+
+Each controller reaches the API server through a proxy of its own, so that it is known who wrote what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.support import chart, postgresql
+from tests.support.exact import assert_as_of_one_controller
+from tests.support.incluster import InCluster, Replica
+from tests.support.kube_proxy import KubeProxy, kube_proxy
+from tests.support.standalone import LONG
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from cluster.running import Cluster
+
+pytestmark = [pytest.mark.real, pytest.mark.cluster]
+
+STEPS = ({"weight": 30, "hold": "2s"}, {"weight": 60, "hold": "1h"}, {"weight": 80})
+LONGER_THAN_PATIENCE = ("--lease-seconds", "60")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A controller and its own way to the API server."""
+
+    replica: Replica
+    proxy: KubeProxy
+
+    def written(self) -> list[tuple[str, int]]:
+        """Return the writes that succeeded, but those of the lease."""
+        return [write for write in self.proxy.writes if write[1] < 300 and "/leases" not in write[0]]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server."""
+    try:
+        with postgresql.running() as url:
+            yield url
+    except postgresql.NoPostgresqlError as error:
+        pytest.skip(str(error))
+
+
+@contextlib.asynccontextmanager
+async def two_seats(mesh: InCluster, *options: str) -> AsyncIterator[tuple[Seat, Seat]]:
+    """Start two controllers and yield them, the leader first."""
+    with kube_proxy(mesh.cluster) as one, kube_proxy(mesh.cluster) as other:
+        assert mesh.kubeconfig is not None
+        seats = [
+            Seat(await mesh.another(kubeconfig=proxy.kubeconfig(mesh.kubeconfig), options=options), proxy)
+            for proxy in (one, other)
+        ]
+        try:
+            await mesh.free_lease()  # nobody has had it, but that only we know
+            for seat in seats:
+                await mesh.ready(seat.replica)
+            leader = await mesh.leader()
+            first, second = sorted(seats, key=lambda seat: seat.replica is not leader)
+            yield first, second
+        finally:
+            await asyncio.gather(*(seat.replica.stop() for seat in seats if seat.replica.alive))
+
+
+async def test_leaders_that_are_stopped_cut_off_or_killed_are_followed_exactly(
+    cluster: Cluster, namespace: str, tmp_path: Path, postgres: str
+) -> None:
+    mesh = InCluster(cluster, namespace, tmp_path, steps=STEPS, history=postgres, start=False)
+    async with mesh, two_seats(mesh) as (first, second), mesh.load:
+        run = await mesh.under_way()
+        late = threading.Event()
+        first.proxy.on_write(1, lambda: (stop(first), late.wait(60)), match="/status")
+        await leads(mesh, second)
+        await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
+        written = first.written()
+        late.set()  # the write that the first one had begun arrives now
+        first.replica.send(signal.SIGCONT)
+        await follows(mesh, first)
+
+        second.proxy.block()
+        await leads(mesh, first)
+        assert first.written() == written, "until now it had no leave, and nothing has happened since"
+        written = second.written()
+        second.proxy.unblock(late=True)
+        await follows(mesh, second)
+
+        await first.replica.stop(signal.SIGKILL)
+        await leads(mesh, second)
+        mesh.candidate.error_rate = 0.6
+        assert await mesh.decided() == ("RolledBack", "Harmful")
+        assert await mesh.weights() == [100, 0]
+        assert (await mesh.run()).id == run.id
+        assert terms(postgres, namespace) == 4
+        await assert_as_of_one_controller(mesh, [30, 60])
+
+
+async def test_a_leader_that_ends_gives_way_at_once_and_a_follower_takes_actions(
+    cluster: Cluster, namespace: str, tmp_path: Path, postgres: str
+) -> None:
+    mesh = InCluster(cluster, namespace, tmp_path, steps=LONG, history=postgres, start=False)
+    async with mesh, two_seats(mesh, *LONGER_THAN_PATIENCE) as (first, second), mesh.load:
+        run = await mesh.under_way()
+        assert await first.replica.stop(signal.SIGTERM) == 0
+        await leads(mesh, second)
+        await first.replica.start()
+        await mesh.ready(first.replica)
+        written = first.written()
+        for verb in ("pause", "resume", "abort"):
+            await ask(mesh, first, verb)
+            await mesh.until(lambda s, verb=verb: s.last_action and s.last_action.verb == verb, verb)
+        status = await mesh.until(lambda s: s.run and s.run.outcome and s.run.applied, "the abort")
+        assert status.run is not None
+        assert (status.run.id, status.run.outcome, status.run.reason) == (run.id, "RolledBack", "Aborted")
+        assert await mesh.weights() == [100, 0]
+        asked = first.written()[len(written) :]
+        assert len(asked) == 3, "what people ask for, and nothing else"
+        assert terms(postgres, namespace) == 2
+        await assert_as_of_one_controller(mesh, [30])
+
+
+def stop(seat: Seat) -> None:
+    seat.replica.send(signal.SIGSTOP)
+
+
+async def leads(mesh: InCluster, seat: Seat) -> None:
+    """Wait until a controller leads."""
+
+    async def it_does() -> bool:
+        return await mesh.leader() is seat.replica
+
+    await mesh.eventually(it_does, "the other one to lead")
+
+
+async def follows(mesh: InCluster, seat: Seat) -> None:
+    """Wait until a controller that led knows that it does not, and serves; let some intervals pass."""
+    before = seat.written()
+    await mesh.ready(seat.replica)
+    assert await mesh.leader() is not seat.replica
+    await mesh.intervals(3)
+    assert seat.written() == before
+
+
+async def ask(mesh: InCluster, seat: Seat, verb: str) -> None:
+    """Ask one controller's API for an action."""
+    url = f"{seat.replica.api}/v1/rollouts/{mesh.namespace}/ranker/actions"
+    secret = {"Authorization": "Bearer test"}
+    async with mesh.session.post(url, json={"verb": verb, "actor": "ann"}, headers=secret) as response:
+        assert response.status == 202, await response.text()
+
+
+def terms(url: str, namespace: str) -> int:
+    """Return how many terms the history has seen."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        scope = f"{namespace}/{chart.lease_name(namespace)}"
+        row: Any = connection.execute("SELECT epoch FROM terms WHERE scope = %s", [scope]).fetchone()
+        return int(row[0])
