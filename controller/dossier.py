@@ -206,7 +206,7 @@ def told(stored: Mapping[str, Any]) -> Mapping[str, Any]:
             MetricDesign(**{**each, "edges": (*each["edges"],)}) for each in stored["asked"]["metrics"]
         ]
         design = Design(**{**stored["asked"], "metrics": (*metrics,)})
-        return _kept("", design, 0, stored).judgement.numbers
+        return dict(_kept("", design, 0, stored).judgement.numbers)
     except (ValueError, KeyError, TypeError):
         return {}
 

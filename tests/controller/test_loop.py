@@ -300,3 +300,10 @@ async def test_a_look_that_holds_leaves_what_is_drawn_and_the_rest_is_made_again
     drawn, [last] = metric_views(run["verdict"])[0], metric_views(told)
     for field in ("name", "measure", "e_share", "e_safe", "odds_ratio", "interval"):
         assert getattr(drawn, field) == getattr(last, field), field
+
+
+async def test_an_open_run_that_holds_is_told_in_full_as_json(rig: Rig) -> None:
+    await rig.start(GOOD, minSamples=1_000_000)
+    await rig.run(18)
+    verdict = json.loads(json.dumps(await rig.whole()))["verdict"]
+    assert verdict["sentence"]
