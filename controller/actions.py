@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
@@ -26,13 +27,22 @@ LONGEST_NONCE = 63
 
 
 class MalformedError(ValueError):
-    """An annotation that asks for something, but not for an action."""
+    """What asks for something, but not for an action."""
 
 
 def pending(obj: Object, status: Status) -> Action | None:
     """Return the action that waits for an answer; an abort goes before anything else."""
     waiting = [action for action in _asked(obj)[0] if not status.has_answered(action.nonce)]
     return min(waiting, key=lambda action: action.verb != "abort", default=None)
+
+
+def untimely(verb: str, status: Status) -> str:
+    """Return why a verb makes no sense now, in words, for whoever is about to ask; empty when it may."""
+    run = status.run
+    if run is not None and run.active:
+        return "a run is in progress" if verb == "retry" else ""
+    is_copied = run is not None and run.copies
+    return "" if verb == "retry" or is_copied else "no run is in progress"
 
 
 def ignored(obj: Object, status: Status) -> str:
@@ -44,31 +54,35 @@ def ignored(obj: Object, status: Status) -> str:
 
 
 def _asked(obj: Object) -> tuple[list[Action], str]:
-    """Return the actions of annotation and spec, and what is wrong with the annotation."""
+    """Return the actions of annotation and spec, and what is wrong with them."""
     text = (obj["metadata"].get("annotations") or {}).get(ANNOTATION)
     wanted = (obj.get("spec") or {}).get("action")
     if not text and not wanted:
         return [], ""
-    actions, malformed = [], ""
+    actions, malformed = [], []
     if text:
         try:
-            actions.append(_read(text))
+            actions.append(_action(_parsed(text)))
         except MalformedError as error:
-            malformed = f"annotation {ANNOTATION}: {error}"
+            malformed.append(f"annotation {ANNOTATION}: {error}")
     if wanted:
-        actions.append(Action(wanted["nonce"], wanted["verb"], "the policy's spec"))
-    return actions, malformed
-
-
-def _read(text: str) -> Action:
-    data: Any
-    if short := BY_HAND.fullmatch(text):
-        data = {"verb": short[1], "nonce": short[2], "actor": "annotation"}
-    else:
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise MalformedError(f"neither VERB:NONCE nor JSON: {text[:80]!r}") from error
+            actions.append(replace(_action(wanted), actor="the policy's spec"))
+        except MalformedError as error:
+            malformed.append(f"spec.action: {error}")
+    return actions, "; ".join(malformed)
+
+
+def _parsed(text: str) -> Any:
+    if short := BY_HAND.fullmatch(text):
+        return {"verb": short[1], "nonce": short[2], "actor": "annotation"}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MalformedError(f"neither VERB:NONCE nor JSON: {text[:80]!r}") from error
+
+
+def _action(data: Any) -> Action:
     if not isinstance(data, dict) or not data.get("nonce") or not data.get("verb"):
         raise MalformedError("an action has a verb and a nonce")
     verb, nonce = str(data["verb"]), str(data["nonce"])

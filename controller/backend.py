@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from controller.actions import request
+from controller.actions import request, untimely
 from controller.ports import ConflictError, Ref
 from controller.scene import MANAGER
 from controller.status import Status
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """How often an action is tried on an object that keeps changing."""
+CHECK_SECONDS = 2.0
+"""How long a part may take to say how it is: the kubelet ends a process whose health is not told in time."""
 
 
 class EventStore(Protocol):
@@ -83,11 +86,8 @@ class ControllerBackend:
 
     async def _ask(self, ref: Ref, verb: Verb, actor: str) -> str:
         obj = await self._store.get(ref)
-        run = Status.of(obj).run
-        active, copies = (run.active, run.copies) if run is not None else (False, False)
-        if active if verb == "retry" else not (active or copies):
-            state = "a run is in progress" if verb == "retry" else "no run is in progress"
-            raise ValueError(f"cannot {verb} {ref.name}: {state}")
+        if why := untimely(verb, Status.of(obj)):
+            raise ValueError(f"cannot {verb} {ref.name}: {why}")
         nonce, operations = request(obj, verb, actor)
         await self._store.patch(ref, operations, manager=f"{MANAGER}-api")
         return nonce
@@ -111,10 +111,19 @@ class ControllerBackend:
 
     async def health(self) -> dict[str, Any]:
         """Return each part and whether the whole is ready."""
-        parts = {name: await check() for name, check in self._checks.items()}
+        words = await asyncio.gather(*map(_in_time, self._checks.values()))
+        parts = dict(zip(self._checks, words, strict=True))
         ready = all(word == "ok" for name, word in parts.items() if name not in self._tolerated)
         return {**parts, "ready": ready}
 
     def metrics(self) -> bytes:
         """Return the controller's own metrics."""
         return self._telemetry.exposition()
+
+
+async def _in_time(check: Callable[[], Awaitable[str]]) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_SECONDS:g} s"

@@ -93,12 +93,12 @@ class Kubectl:
 
     def _act(self, namespace: str, name: str, body: Mapping[str, Any]) -> bytes:
         """Leave an action for the controller as an annotation, guarded by the version that was read."""
-        from controller.actions import request
+        from controller.actions import request, untimely
+        from controller.status import Status
 
         obj, verb = self._object(namespace, name), body["verb"]
-        if _is_open(obj) == (verb == "retry"):
-            state = "a run is in progress" if verb == "retry" else "no run is in progress"
-            raise ApiError(f"cannot {verb} {name}: {state}")
+        if why := untimely(verb, Status.of(obj)):
+            raise ApiError(f"cannot {verb} {name}: {why}")
         nonce, operations = request(obj, verb, body["actor"])
         patch = ("--type=json", "-p", json.dumps(operations), "--field-manager=kubectl-penstock")
         self._kubectl("patch", "rolloutpolicies.penstock.dev", name, "-n", namespace, *patch)
@@ -154,11 +154,6 @@ class Kubectl:
 def _refusal(words: str) -> ApiError:
     last = (words.strip().splitlines() or ["kubectl failed without a word"])[-1]
     return MissingError(last) if "(NotFound)" in last else ApiError(last.removeprefix("error: "))
-
-
-def _is_open(obj: Json) -> bool:
-    run = (obj.get("status") or {}).get("run") or {}
-    return bool(run) and not run.get("outcome")
 
 
 def _json(data: Json) -> bytes:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.actions import ANNOTATION, ignored, pending, request
+from controller.actions import ANNOTATION, ignored, pending, request, untimely
 from controller.decision import Action, Judgement
 from controller.machine import decide
-from controller.status import KEPT_ANSWERS, LastAction, Status
+from controller.status import KEPT_ANSWERS, Copying, LastAction, Status
 from tests.support.rig import GOOD, POLICY, Rig, manifests
 from tests.support.situations import NOW, UNDECIDED, open_run, policy, world
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from controller.ports import Object
 
 FRESH = Status()
+COPYING = Copying(phase="RollingOut", since=NOW)
 SLOW = {"minSamples": 1_000_000}
 
 
-def asking(text: str | None = None, spec: dict[str, str] | None = None) -> Object:
+def asking(text: str | None = None, spec: Any = None) -> Object:
     annotations = {} if text is None else {ANNOTATION: text}
     metadata = {"name": "ranker", "resourceVersion": "7", "annotations": annotations}
     return {"metadata": metadata, "spec": {"action": spec} if spec else {}}
@@ -77,6 +78,30 @@ def test_what_is_malformed_is_no_action_and_is_told(text: str, words: str) -> No
 def test_a_malformed_annotation_does_not_hide_the_action_of_the_spec() -> None:
     obj = asking("nonsense", {"verb": "abort", "nonce": "1"})
     assert pending(obj, FRESH) == Action("1", "abort", "the policy's spec")
+
+
+@pytest.mark.parametrize("wanted", ["abort", {"verb": "abort"}, {"verb": "shrug", "nonce": "2"}])
+def test_a_malformed_action_of_the_spec_does_not_hide_the_annotation_and_is_told(wanted: Any) -> None:
+    obj = asking("pause:1", wanted)
+    assert pending(obj, FRESH) == Action("1", "pause", "annotation")
+    assert ignored(obj, FRESH).startswith("spec.action: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "verb", "words"),
+    [
+        (FRESH, "abort", "no run is in progress"),
+        (FRESH, "retry", ""),
+        (open_run(), "abort", ""),
+        (open_run(), "retry", "a run is in progress"),
+        (open_run(outcome="Promoted"), "pause", "no run is in progress"),
+        (open_run(outcome="Promoted"), "retry", ""),
+        (open_run(outcome="Promoted", copying=COPYING), "abort", ""),
+        (open_run(outcome="Promoted", copying=COPYING), "retry", ""),
+    ],
+)
+def test_whoever_asks_for_what_makes_no_sense_now_is_told_so(status: Status, verb: str, words: str) -> None:
+    assert untimely(verb, status) == words
 
 
 def test_both_places_may_hold_actions_that_were_answered_long_ago() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from controller.ports import Object
 
 
-def backend(rig: Rig) -> ControllerBackend:
-    return ControllerBackend(
-        store=rig.store, events=rig.store, history=rig.history, verdicts=lambda: rig.loop.verdicts,
-        telemetry=rig.telemetry, news=News(), checks={}, findings=list,
-    )  # fmt: skip
+def backend(rig: Rig, **changes: Any) -> ControllerBackend:
+    parts: dict[str, Any] = {
+        "store": rig.store, "events": rig.store, "history": rig.history, "telemetry": rig.telemetry,
+        "verdicts": lambda: rig.loop.verdicts, "news": News(), "checks": {}, "findings": list,
+    }  # fmt: skip
+    return ControllerBackend(**parts | changes)
 
 
 def contest(rig: Rig, times: int) -> None:
@@ -72,3 +74,20 @@ async def test_a_rollout_comes_with_the_verdict_of_its_own_run(rig: Rig) -> None
     shown = await backend(rig).rollout("default", "ranker")
     assert shown["status"]["run"]["number"] == 2
     assert "lastVerdict" not in shown["status"], "that was the verdict of the run before"
+
+
+async def test_a_part_that_does_not_answer_does_not_hold_up_the_health(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang() -> str:
+        await asyncio.Event().wait()
+        return "ok"
+
+    async def works() -> str:
+        return "ok"
+
+    monkeypatch.setattr("controller.backend.CHECK_SECONDS", 0.01)
+    await rig.start(GOOD)
+    checks = {"objects": works, "prometheus": hang}
+    health = await backend(rig, checks=checks, tolerated=("prometheus",)).health()
+    assert health == {"objects": "ok", "prometheus": "no answer within 0.01 s", "ready": True}
