@@ -303,28 +303,31 @@ class Loop:
         for rollout in decided:
             if rollout.watch and not rollout.recorded:
                 self._watcher.drop(rollout.watch.run)
-            wait = await self._enact(rollout) if rollout.may_go_on else RETRY
-            self._due[rollout.key] = self._clock.now() + wait
+            at = await self._enact(rollout) if rollout.may_go_on else self._in(RETRY)
+            self._due[rollout.key] = at
 
     async def _enact(self, rollout: Rollout) -> float:
-        """Carry a decision out; return the seconds until the rollout wants to be looked at again."""
+        """Carry a decision out; return when the rollout wants to be looked at again."""
         case, decision = rollout.case, rollout.decision
         if case is None or decision is None:
-            return RETRY
+            return self._in(RETRY)
         try:
             stored, status = await self._writer.carry_out(rollout, case, decision)
         except (ConflictError, NotFoundError) as error:
             # somebody was faster: read again, decide again
             self._recorder.failure("conflict", str(error), rollout.key)
-            return SOON
+            return self._in(SOON)
         except UnavailableError as error:
             self._recorder.failure("store", str(error), rollout.key)
-            return RETRY
+            return self._in(RETRY)
         except Exception as error:
             self._recorder.internal(rollout.key, error)
-            return RETRY
+            return self._in(RETRY)
         self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
-        return self._pause(rollout, decision, case.now)
+        return self._next_look(rollout, decision, case.now)
+
+    def _in(self, seconds: float) -> float:
+        return self._clock.now() + seconds
 
     def _publish(
         self, key: str, stored: Object, status: Status, judgement: Judgement, *, new_run: bool
@@ -339,21 +342,24 @@ class Loop:
         self._recorder.telemetry.show(key, status.weights, status.verdict, surges, since)
         self._recorder.news.tell("rollout", stored)
 
-    def _pause(self, rollout: Rollout, decision: Decision, now: float) -> float:
-        """Return how long a rollout can be left alone."""
+    def _next_look(self, rollout: Rollout, decision: Decision, now: float) -> float:
+        """Return when a rollout should be looked at again, having been decided on at `now`.
+
+        The end of an interval is one moment for all rollouts, however long each took: one pass serves all.
+        """
         run, dossier = decision.status.run, rollout.dossier
         if run is not None and not run.applied:
             waited = now - run.weights_changed_at
-            return min(max(SOON, waited / 10), RETRY)
+            return self._in(min(max(SOON, waited / 10), RETRY))
         if (
             decision.notable
             or decision.chores
             or any(known.behind for known in (dossier, rollout.watch) if known)
         ):
-            return SOON
+            return self._in(SOON)
         if run is None or not (run.active or run.watched or run.copies):
             at = due(rollout.entry.policy, decision.status) or 0.0
-            return min(at - now, REST) if at > now else REST
+            return min(at, now + REST) if at > now else now + REST
         step, settle = rollout.entry.policy.spec.decision.interval.seconds, self._collector.settle
-        pause = ((now - settle) // step + 1) * step + settle - now
-        return min(pause, REREAD) if dossier and dossier.error else pause
+        next_end = ((now - settle) // step + 1) * step + settle
+        return min(next_end, self._in(REREAD)) if dossier and dossier.error else next_end

@@ -19,7 +19,8 @@ from controller.evidence import AT_ONCE, MAX_INTERVALS, Collector, Owed
 from controller.ports import Applied
 from controller.telemetry import Telemetry
 from policies.catalog import templates
-from tests.support.rig import BAD, GOOD, Rig, ended
+from tests.support.rig import BAD, GOOD, Rig, ended, manifests
+from tests.support.simulated import Clock, Service
 from tests.support.situations import open_run, policy
 
 if TYPE_CHECKING:
@@ -229,3 +230,24 @@ async def test_no_hole_in_the_metrics_is_filled_with_guesses(rig: Rig) -> None:
     rig.mesh.down = ""
     await rig.run(8)
     assert is_unbroken(await rig.ends()), "what Prometheus kept is read later"
+
+
+class TickingClock(Clock):
+    """A clock on which everything takes a while."""
+
+    def now(self) -> float:
+        self.time += 0.01
+        return self.time
+
+
+async def test_one_pass_serves_all_rollouts_however_long_each_of_them_takes(rig: Rig) -> None:
+    rig.clock = TickingClock()
+    names = [f"ranker-{number}" for number in range(5)]
+    await rig.open(*(Service(name, GOOD) for name in names))
+    await rig.put(*(each for name in names for each in manifests(name, **PATIENT)))
+    await rig.run(20, name=names[0])
+    rig.clock.time = (rig.clock.time // 5 + 1) * 5 + rig.collector.settle
+    rig.mesh.reads = []
+    for _ in range(10):
+        await rig.loop.look()
+    assert len(rig.mesh.reads) == 1
