@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
+from controller.status import COPY_OVER
 from policies.model import ManualAction
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ def pending(obj: Object, status: Status) -> Action | None:
     return min(waiting, key=lambda action: action.verb != "abort", default=None)
 
 
-def untimely(verb: str, status: Status) -> str:
-    """Return why a verb makes no sense now, in words, for whoever is about to ask; empty when it may."""
-    run = status.run
-    if run is not None and run.active:
+def untimely(verb: str, obj: Object) -> str:
+    """Return why a verb makes no sense now, in words, for whoever is about to ask; empty when it may.
+
+    The status may be of any version of Penstock: whoever asks may be newer or older than the controller.
+    """
+    run = (obj.get("status") or {}).get("run") or {}
+    if run and not run.get("outcome"):
         return "a run is in progress" if verb == "retry" else ""
-    is_copied = run is not None and run.copies
+    copying = run.get("copying") or {}
+    is_copied = bool(copying) and copying.get("phase") not in COPY_OVER
     return "" if verb == "retry" or is_copied else "no run is in progress"
 
 

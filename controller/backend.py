@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from controller.actions import request, untimely
 from controller.ports import ConflictError, Ref
 from controller.scene import MANAGER
-from controller.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -86,7 +85,7 @@ class ControllerBackend:
 
     async def _ask(self, ref: Ref, verb: Verb, actor: str) -> str:
         obj = await self._store.get(ref)
-        if why := untimely(verb, Status.of(obj)):
+        if why := untimely(verb, obj):
             raise ValueError(f"cannot {verb} {ref.name}: {why}")
         nonce, operations = request(obj, verb, actor)
         await self._store.patch(ref, operations, manager=f"{MANAGER}-api")

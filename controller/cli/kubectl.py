@@ -94,10 +94,9 @@ class Kubectl:
     def _act(self, namespace: str, name: str, body: Mapping[str, Any]) -> bytes:
         """Leave an action for the controller as an annotation, guarded by the version that was read."""
         from controller.actions import request, untimely
-        from controller.status import Status
 
         obj, verb = self._object(namespace, name), body["verb"]
-        if why := untimely(verb, Status.of(obj)):
+        if why := untimely(verb, obj):
             raise ApiError(f"cannot {verb} {name}: {why}")
         nonce, operations = request(obj, verb, body["actor"])
         patch = ("--type=json", "-p", json.dumps(operations), "--field-manager=kubectl-penstock")

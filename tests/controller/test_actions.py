@@ -101,7 +101,7 @@ def test_a_malformed_action_of_the_spec_does_not_hide_the_annotation_and_is_told
     ],
 )
 def test_whoever_asks_for_what_makes_no_sense_now_is_told_so(status: Status, verb: str, words: str) -> None:
-    assert untimely(verb, status) == words
+    assert untimely(verb, {"status": status.dump()}) == words
 
 
 def test_both_places_may_hold_actions_that_were_answered_long_ago() -> None:
