@@ -7,6 +7,7 @@ part of the story.
 from __future__ import annotations
 
 import itertools
+import random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -233,10 +234,12 @@ async def test_no_hole_in_the_metrics_is_filled_with_guesses(rig: Rig) -> None:
 
 
 class TickingClock(Clock):
-    """A clock on which everything takes a while."""
+    """A clock on which everything takes a while, and not always the same."""
+
+    draw = random.Random(1)
 
     def now(self) -> float:
-        self.time += 0.01
+        self.time += self.draw.uniform(0, 0.02)
         return self.time
 
 
