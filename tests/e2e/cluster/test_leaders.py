@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.support import chart, postgresql
+from tests.support import chart
 from tests.support.exact import assert_as_of_one_controller
 from tests.support.incluster import InCluster, Replica
 from tests.support.kube_proxy import KubeProxy, kube_proxy
 from tests.support.standalone import LONG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from cluster.running import Cluster
@@ -43,16 +43,6 @@ class Seat:
     def written(self) -> list[tuple[str, int]]:
         """Return the writes that succeeded, but those of the lease."""
         return [write for write in self.proxy.writes if write[1] < 300 and "/leases" not in write[0]]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server."""
-    try:
-        with postgresql.running() as url:
-            yield url
-    except postgresql.NoPostgresqlError as error:
-        pytest.skip(str(error))
 
 
 @contextlib.asynccontextmanager
