@@ -94,11 +94,18 @@ class Telemetry:
         self.step_age.labels(policy).set_function(lambda: self._clock() - since if since else 0.0)
 
     def forget(self, policy: str) -> None:
-        """Drop the gauges of a rollout that is gone."""
-        weights, *_ = self._shown.pop(policy, (None,))
-        if weights is None:
-            return
-        for variant in weights:
+        """Drop what was told of a rollout that is gone."""
+        if policy in self._shown:
+            self._hide(policy)
+        self.decisions.remove_by_labels({"policy": policy})
+
+    def hide(self) -> None:
+        """Drop the gauges of all rollouts: they are another's to tell of."""
+        for policy in list(self._shown):
+            self._hide(policy)
+
+    def _hide(self, policy: str) -> None:
+        for variant in self._shown.pop(policy)[0]:
             self.weight.remove(policy, variant)
         for kind in VERDICTS:
             self.verdict.remove(policy, kind)

@@ -163,6 +163,7 @@ class _Controller:
             await self._loop.run()
         finally:
             self._loop = None
+            telemetry.hide()
 
     def _verdicts(self) -> Mapping[str, Mapping[str, Any]]:
         return self._loop.verdicts if self._loop else {}

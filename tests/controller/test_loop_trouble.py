@@ -275,9 +275,24 @@ async def test_what_is_gone_is_forgotten(pair: Rig) -> None:
     await pair.run(2)
     gauges = [line for line in pair.telemetry.exposition().splitlines() if b"penstock_verdict{" in line]
     assert not [line for line in gauges if b'policy="default/other"' in line]
+    assert (
+        b'penstock_decisions_total{action="Start",policy="default/other"}' not in pair.telemetry.exposition()
+    )
+    assert b'penstock_decisions_total{action="Start",policy="default/ranker"}' in pair.telemetry.exposition()
     assert pair.loop.verdicts.keys() == {"default/ranker"}
     assert pair.loop._due.keys() == {"default/ranker"}
     assert not pair.collector._dossiers, "both runs are over"
+
+
+async def test_who_leads_no_longer_tells_nothing_of_the_rollouts_but_what_it_did(pair: Rig) -> None:
+    await pair.run(8)
+    pair.telemetry.hide()
+    told = [line for line in pair.telemetry.exposition().splitlines() if b'policy="default/' in line]
+    assert {line.partition(b"{")[0] for line in told} == {
+        b"penstock_decisions_total", b"penstock_decisions_created"
+    }  # fmt: skip
+    await pair.run(8)
+    assert b'penstock_weight_percent{policy="default/other"' in pair.telemetry.exposition()
 
 
 async def test_the_watch_starts_again_after_any_failure(rig: Rig) -> None:
