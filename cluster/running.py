@@ -82,8 +82,9 @@ class Cluster:
         return done.stdout
 
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
-        """Return a kubeconfig with a fresh token of a ServiceAccount, which must exist."""
-        token = self.kubectl("create", "token", service_account, "--namespace", namespace).strip()
+        """Return a kubeconfig with a token of a ServiceAccount, which must exist; it lasts for a day."""
+        asked = ("create", "token", service_account, "--namespace", namespace, "--duration=24h")
+        token = self.kubectl(*asked).strip()
         name = f"{namespace}-{service_account}-{next(self._kubeconfigs)}"
         path = self.folder / "kubeconfigs" / name
         return access.write_kubeconfig(path, url=self.api_url, ca=self.ca, token=token, namespace=namespace)

@@ -1,12 +1,13 @@
 """The demo on Kubernetes with Istio: `make demo-cluster`; services, load and decisions of `make demo`.
 
 A real API server, istiod and Envoy are started on loopback (see `cluster`), the definitions are installed,
-the manifests applied with kubectl, and `penstock run` does the rest.
+the manifests applied with kubectl, and `penstock run` does the rest, with the rights that the chart gives it.
 """
 
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -27,17 +28,21 @@ if TYPE_CHECKING:
     from cluster.running import Cluster
     from demo.stack import Service
 
+CHART = Path(__file__).resolve().parent.parent / "deploy" / "chart"
 NAMESPACE = "demo"
+ACCOUNT = "penstock"
 GATEWAY = "istio-system/gateway"
 
 
 class ClusterStack(Stack):
     """The demo's parts on a cluster that runs already."""
 
-    def __init__(self, folder: Path, services: tuple[Service, ...], *, rate: float, cluster: Cluster) -> None:
+    def __init__(
+        self, folder: Path, services: tuple[Service, ...], *, rate: float, cluster: Cluster, kubeconfig: Path
+    ) -> None:
         super().__init__(folder, services, rate=rate)
         self.traffic_url = cluster.gateway_url
-        self._cluster = cluster
+        self._cluster, self._kubeconfig = cluster, kubeconfig
 
     def host(self, name: str) -> str:
         """Return the host that reaches a service at the gateway."""
@@ -57,12 +62,27 @@ class ClusterStack(Stack):
         """Return how Penstock is run."""
         return (
             "run",
-            *("--kubeconfig", str(self._cluster.kubeconfig), "--namespace", NAMESPACE),
+            *("--kubeconfig", str(self._kubeconfig), "--namespace", NAMESPACE),
             *("--prometheus-url", self._cluster.prometheus_url),
             *("--history-url", f"sqlite:///{self.folder / 'history.db'}"),
             *("--api-address", f"127.0.0.1:{self.api_port}"),
             *("--lease-namespace", NAMESPACE, "--propagation", "1s", "--log-format", "text"),
         )
+
+
+def account(cluster: Cluster) -> Path:
+    """Give Penstock what the chart gives it; return a kubeconfig with these rights and no more."""
+    values = (f"namespaces={{{NAMESPACE}}}", f"prometheus.url={cluster.prometheus_url}")
+    chosen = ("templates/serviceaccount.yaml", "templates/rbac.yaml")
+    command = [
+        str(cluster.binary("helm")), "template", ACCOUNT, str(CHART), "--namespace", NAMESPACE,
+        *("--validate", "--kubeconfig", str(cluster.kubeconfig)),
+        *(part for value in values for part in ("--set", value)),
+        *(part for path in chosen for part in ("--show-only", path)),
+    ]  # fmt: skip
+    rendered = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    cluster.kubectl("apply", "-f", "-", stdin=rendered)
+    return cluster.kubeconfig_for(NAMESPACE, ACCOUNT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,8 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             cluster.install_crds()
             cluster.kubectl("create", "namespace", NAMESPACE)
-            return run(options, partial(ClusterStack, rate=options.rate, cluster=cluster))
-    except (NoClusterError, PartError, KubectlError) as error:
+            stack = partial(ClusterStack, rate=options.rate, cluster=cluster, kubeconfig=account(cluster))
+            return run(options, stack)
+    except (NoClusterError, PartError, KubectlError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
