@@ -31,7 +31,7 @@ class _Known:
     """What is known of the pods of one run's candidate."""
 
     before: dict[Container, int] = field(default_factory=dict)
-    """Restarts that were before the run, by container."""
+    """Restarts that were before the run, by container of the pods that are there."""
     asked_at: float = 0.0
     failing: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,5 +71,6 @@ class Lookout:
             self._recorder.failure("store", f"the pods cannot be listed: {why}", rollout.key)
             return
         self._recorder.recovered("store", rollout.key)
-        known.before = restarts(pods, run.started_at) | known.before
+        first = restarts(pods, run.started_at)
+        known.before = {each: known.before.get(each, count) for each, count in first.items()}
         known.failing = failing(pods, known.before)

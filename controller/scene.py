@@ -164,9 +164,7 @@ def read_scene(policy: RolloutPolicy, objects: Objects, wanted: Mapping[str, int
             found.missing[variant.name] = str(error)
     for name in _indistinct(found.arms):
         found.revisions.pop(name)
-        found.missing[name] = (
-            "its metrics cannot be told from the control's: give the subset a `version` label"
-        )
+        found.missing[name] = INDISTINCT
     routes = _routes(policy, objects, wanted)
     live = (routes.live or None) if not routes.errors else None
     return Scene(

@@ -87,9 +87,11 @@ class Kubectl:
         return [asdict(event) for event in found[: int(query.get("limit") or 100)]]
 
     def _of_rollout(self, namespace: str | None, name: str | None) -> list[Json]:
+        from controller.cluster.events import shown
+
         selector = "regarding.kind=RolloutPolicy" + (f",regarding.name={name}" if name else "")
         found = self._list("events.events.k8s.io", namespace, "--field-selector", selector)
-        return [_event(event) for event in found]
+        return [shown(event) for event in found]
 
     def _act(self, namespace: str, name: str, body: Mapping[str, Any]) -> bytes:
         """Leave an action for the controller as an annotation, guarded by the version that was read."""
@@ -157,21 +159,6 @@ def _refusal(words: str) -> ApiError:
 
 def _json(data: Json) -> bytes:
     return json.dumps(data).encode()
-
-
-def _event(event: Json) -> Json:
-    """Return an event of Kubernetes as the controller's own store has it."""
-    series, about = event.get("series") or {}, event.get("regarding") or {}
-    first = event.get("eventTime") or event.get("deprecatedFirstTimestamp")
-    return {
-        "type": event.get("type"),
-        "reason": event.get("reason"),
-        "message": event.get("note"),
-        "count": series.get("count") or event.get("deprecatedCount") or 1,
-        "firstSeen": first,
-        "lastSeen": series.get("lastObservedTime") or event.get("deprecatedLastTimestamp") or first,
-        "object": {"namespace": about.get("namespace"), "name": about.get("name")},
-    }
 
 
 def kubectl_of(server: str) -> Kubectl:

@@ -142,7 +142,7 @@ class Events:
         for namespace in namespaces:
             params = {"fieldSelector": ",".join(chosen)}
             async for items, _ in self._kube.pages(EVENTS, namespace, params):
-                found += [_shown(item) for item in items]
+                found += [shown(item) for item in items]
         return sorted(found, key=lambda event: str(event["lastSeen"]), reverse=True)[:limit]
 
 
@@ -174,7 +174,8 @@ def _count(event: Object) -> int:
     return int((event.get("series") or {}).get("count") or event.get("deprecatedCount") or 1)
 
 
-def _shown(event: Object) -> Object:
+def shown(event: Object) -> Object:
+    """Return an Event of the API server as the controller's own store tells events."""
     first = event.get("eventTime") or event["metadata"].get("creationTimestamp")
     regarding = event.get("regarding") or {}
     return {
