@@ -189,9 +189,14 @@ class SqlHistory:
 
 
 def _engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(
-        url, connect_args=_connect_args(url), pool_pre_ping=True, pool_size=1, max_overflow=0
-    )
+    try:
+        engine = sa.create_engine(
+            url, connect_args=_connect_args(url), pool_pre_ping=True, pool_size=1, max_overflow=0
+        )
+    except (sa.exc.ArgumentError, ImportError) as error:
+        raise UnavailableError(f"the URL of the history cannot be used: {error}") from error
+    except ValueError:  # its words may hold a part of the password
+        raise UnavailableError("the URL of the history cannot be used: its port is not a number") from None
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
     return engine

@@ -431,3 +431,20 @@ async def test_a_controller_that_stops_inside_a_transaction_holds_up_its_success
         assert isinstance(caught.value.__cause__, psycopg.Error)
     await stopped.close()
     await heir.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense:secret", "Could not parse"),
+        ("mysql://ann:secret@host/x", "No module named"),
+        ("postgresql+carrier://ann:secret@host/x", "Can't load plugin"),
+        ("postgresql+psycopg://ann:se:secret@host:port/x", "its port is not a number"),
+    ],
+)
+async def test_a_url_that_cannot_be_used_is_refused_without_its_password(url, words):
+    with pytest.raises(
+        UnavailableError, match=f"^the URL of the history cannot be used: .*{words}"
+    ) as caught:
+        await SqlHistory.open(url)
+    assert "secret" not in str(caught.value)
