@@ -22,12 +22,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy import optimize
 
 from analysis.boundaries import beta_binomial, log_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -158,7 +157,7 @@ def _band_constant(alpha: float) -> float:
     """Return the least C whose bound on the error, minimised over eta, is alpha (theorem 2's formula)."""
     target = -log_threshold(alpha)
     most = 4 * math.log(1612 / alpha)
-    return float(optimize.brentq(lambda c: _log_band_error(c) - target, 1.0, most, xtol=1e-12))
+    return _root(lambda c: target - _log_band_error(c), 1.0, most)
 
 
 def _log_band_error(c: float) -> float:
@@ -177,9 +176,33 @@ def _log_band_error(c: float) -> float:
     def slack(eta: float) -> float:
         return math.sqrt(eta / 2) + math.sqrt(2 * (eta - 1) / c) - GROWTH
 
-    largest = optimize.brentq(slack, 1.0, 2 * GROWTH**2, xtol=1e-14)
+    largest = _root(slack, 1.0, 2 * GROWTH**2)
     inside = (largest - 1) * 1e-9
-    found = optimize.minimize_scalar(
-        log_error, bounds=(1 + inside, largest - inside), method="bounded", options={"xatol": 1e-9}
-    )
-    return float(found.fun)
+    return _least(log_error, 1 + inside, largest - inside)
+
+
+# scipy.optimize does both, but loading it takes as much memory as a hundred rollouts, and half a second.
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a rising function crosses zero, by halving."""
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if function(middle) < 0 else (low, middle)
+    return high
+
+
+def _least(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return the least value of a function that first falls and then rises, by the golden section."""
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > 1e-9:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return min(at_left, at_right)
