@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from controller import migrations
-from controller.history import _META, SqlHistory
+from controller.history import SqlHistory
+from controller.history_rows import META
 from controller.ports import Tick, UnavailableError
 from tests.support.postgresql import empty
 
@@ -98,8 +99,8 @@ async def test_the_steps_make_the_tables_that_the_history_knows(engine, url):
     await (await SqlHistory.open(url)).close()
     made = sa.MetaData()
     made.reflect(engine)
-    assert set(made.tables) == {*_META.tables, "penstock_schema"}
-    for name, table in _META.tables.items():
+    assert set(made.tables) == {*META.tables, "penstock_schema"}
+    for name, table in META.tables.items():
         found = made.tables[name]
         shape = [(c.name, c.nullable, c.primary_key, c.type._type_affinity) for c in table.columns]
         assert [(c.name, c.nullable, c.primary_key, c.type._type_affinity) for c in found.columns] == shape
