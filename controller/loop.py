@@ -122,6 +122,7 @@ class Loop:
         self._wake.set()
 
     async def _wait(self) -> None:
+        await asyncio.sleep(0)  # whatever is due, the rest of the process gets its turn
         now = self._clock.now()
         pause = max(0.0, min(self._due.values(), default=now + REST) - now)
         if not self._wake.is_set() and pause:
@@ -145,14 +146,19 @@ class Loop:
                 again = not await self._journal.catch_up()
             except UnavailableError as error:
                 self._recorder.failure("store", str(error))
-                again = True
+                again = self._put_off(now + RETRY)
             except Exception as error:
                 self._recorder.internal("loop", error)
-                again = True
+                again = self._put_off(now + RETRY)
         self._due.pop(ITSELF, None)
         if again:
             self._due[ITSELF] = now + RETRY
         self._recorder.telemetry.looks.inc()
+
+    def _put_off(self, until: float) -> bool:
+        """Let nothing be due before: a pass that failed as a whole has left what was due as it was."""
+        self._due = {key: max(at, until) for key, at in self._due.items()}
+        return True
 
     async def _pass(self, now: float) -> None:
         await self._inventory.refresh()

@@ -93,9 +93,8 @@ class Informer:
         if self._missed:
             raise UnavailableError(f"{self.resource} were there, and cannot be found just now")
         if self.problem and self.stale_seconds > self._timing.blind:
-            raise UnavailableError(
-                f"{self.resource} were last read {self.stale_seconds:.0f} s ago{self._because}"
-            )
+            blind = self._timing.blind
+            raise UnavailableError(f"{self.resource} were not read for {blind:.0f} s now{self._because}")
 
     @property
     def _because(self) -> str:

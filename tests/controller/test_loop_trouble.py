@@ -337,3 +337,25 @@ async def test_without_policies_the_loop_rests(rig: Rig, monkeypatch: pytest.Mon
         line for line in rig.telemetry.exposition().splitlines() if line.startswith(b"penstock_looks_total")
     ]
     assert looks == [b"penstock_looks_total 1.0"]
+
+
+async def test_a_store_that_is_down_costs_one_look_a_second_and_holds_up_nothing_else(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.start(GOOD)
+    await rig.run(3)
+
+    async def down() -> None:
+        raise UnavailableError("the mirror is old")  # at once, as mirrors say it
+
+    monkeypatch.setattr(rig.loop._inventory, "refresh", down)
+    before, since = _looks(rig), rig.clock.time
+    running = asyncio.create_task(rig.loop.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert 1 < _looks(rig) - before <= rig.clock.time - since + 2
+
+
+def _looks(rig: Rig) -> float:
+    return rig.telemetry.looks._value.get()
