@@ -90,7 +90,12 @@ class Replica:
             self._process.send_signal(number)
             if number != signal.SIGKILL:
                 self._process.send_signal(signal.SIGCONT)  # a stopped process ends only then
-        return await asyncio.wait_for(self._process.wait(), PATIENCE)
+        try:
+            return await asyncio.wait_for(self._process.wait(), PATIENCE)
+        finally:
+            if self._process.returncode is None:  # it must not outlive its test
+                self._process.kill()
+                await self._process.wait()
 
     def said(self) -> str:
         """Return what it has said on its terminal."""
@@ -203,8 +208,8 @@ class InCluster(Watched):
             *self._options, *options,
         ]  # fmt: skip
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-        env = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
-        replica = Replica(f"penstock-{len(self.replicas)}", self.folder, arguments, env)
+        own = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
+        replica = Replica(f"penstock-{len(self.replicas)}", self.folder, arguments, own)
         self.replicas.append(replica)
         await replica.start(**(env or {}))
         return replica
