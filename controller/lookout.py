@@ -16,7 +16,7 @@ from controller.ports import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.ports import Store
+    from controller.ports import Object, Store
     from controller.record import Recorder
     from controller.rollout import Rollout
     from controller.status import Run
@@ -34,6 +34,12 @@ class _Known:
     """Restarts that were before the run, by container of the pods that are there."""
     asked_at: float = 0.0
     failing: Mapping[str, str] = field(default_factory=dict)
+
+    def learn(self, pods: Sequence[Object], since: float) -> None:
+        """Take in the pods as they are now, of a run that began at `since`."""
+        first = restarts(pods, since)
+        self.before = {each: self.before.get(each, count) for each, count in first.items()}
+        self.failing = failing(pods, self.before)
 
 
 class Lookout:
@@ -66,11 +72,11 @@ class Lookout:
         try:
             async with asyncio.timeout(PATIENCE):
                 pods = await self._store.pods(rollout.ref.namespace, selection.labels)
+            known.learn(pods, run.started_at)
         except (UnavailableError, TimeoutError) as error:
             why = str(error) or f"no answer within {PATIENCE:.0f} s"
             self._recorder.failure("store", f"the pods cannot be listed: {why}", rollout.key)
-            return
-        self._recorder.recovered("store", rollout.key)
-        first = restarts(pods, run.started_at)
-        known.before = {each: known.before.get(each, count) for each, count in first.items()}
-        known.failing = failing(pods, known.before)
+        except Exception as error:
+            self._recorder.internal(rollout.key, error)
+        else:
+            self._recorder.recovered("store", rollout.key)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from controller.inventory import Entry
     from controller.ports import Clock, DataPlane, History, Object, Store
     from controller.record import Recorder
+    from controller.scene import Scene
     from controller.status import Status
 
 SOON = 0.1
@@ -83,6 +84,7 @@ class Loop:
                 await self.look()
         finally:
             watcher.cancel()
+            self._collector.keep(())  # nobody waits for the pasts that are being read
 
     async def _watch(self) -> None:
         """Wake the loop on every change that is not our own."""
@@ -200,8 +202,15 @@ class Loop:
         )
         at = due(entry.policy, entry.status)
         if at is not None and at <= now:
-            rollout.in_use = in_use(entry, scene, self._inventory)
+            rollout.in_use = self._in_use(entry, scene)
         return rollout
+
+    def _in_use(self, entry: Entry, scene: Scene) -> str:
+        try:
+            return in_use(entry, scene, self._inventory)
+        except Exception as error:
+            self._recorder.internal(entry.policy.key, error)
+            return f"whether anybody uses it cannot be told: {error!r}"
 
     def _tidy(self) -> None:
         """Forget what is gone, and tell of what cannot be read."""

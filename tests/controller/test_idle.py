@@ -288,6 +288,16 @@ async def test_a_deleted_policy_leaves_nothing_scaled_down(rig: Rig) -> None:
     assert await rig.store.list("RolloutPolicy") == []
 
 
+async def test_what_cannot_be_understood_keeps_a_version_awake_and_holds_up_nobody(rig: Rig) -> None:
+    _, scaler = await start(rig)
+    await rig.put(header_route("v2") | {"spec": {"http": ["nonsense"]}})
+    status = await rig.run(40)
+    assert await scaler.replicas() == 3
+    [told] = [each for each in await rig.store.events(POLICY) if each["reason"] == "StillInUse"]
+    assert "whether anybody uses it cannot be told" in told["message"]
+    assert ended(status)
+
+
 def preview(**spec: Any) -> Object:
     return service("preview", selector={"app": "ranker", "version": "v2"}, **spec)
 

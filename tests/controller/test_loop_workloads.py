@@ -226,6 +226,16 @@ async def test_pods_that_cannot_be_listed_change_nothing(rig: Rig) -> None:
     assert the_run(await rig.run(1)).reason == "CandidateGone"
 
 
+async def test_pods_that_cannot_be_understood_hold_up_nobody(rig: Rig) -> None:
+    cluster = await under_way(rig)
+    cluster.pods = [{"metadata": {}, "status": {"containerStatuses": ["nonsense"]}}]
+    await cluster.apply(workload(status={**rolled_out(3), "readyReplicas": 2}))
+    ends = len(await rig.ends())
+    assert the_run(await rig.run(10)).active
+    assert len(await rig.ends()) > ends, "it is measured all the same"
+    assert rig.telemetry.errors.labels("internal")._value.get() > 0
+
+
 async def test_a_control_that_is_rolled_during_the_run_is_told_once(rig: Rig) -> None:
     cluster = await under_way(rig)
     await cluster.apply(workload("v1", image="hotfix:1", status=ROLLING))
