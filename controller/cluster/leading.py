@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,44 +28,31 @@ REST = 5.0
 
 @dataclass(slots=True)
 class Leadership:
-    """What health and metrics tell of it."""
+    """What others may ask of it."""
 
     leading: bool = False
-    since: float | None = None
-    """Unix time at which the present term began."""
-    terms: int = 0
-    """How many terms this process has begun."""
-
-    def begin(self) -> None:
-        """Note that a term begins."""
-        self.leading, self.since, self.terms = True, time.time(), self.terms + 1
-
-    def end(self) -> None:
-        """Note that no term runs."""
-        self.leading, self.since = False, None
+    """Whether a term runs."""
 
 
-async def lead(
-    lease: Lease, term: Callable[[], Awaitable[None]], state: Leadership, rest: float = REST
-) -> None:
+async def lead(lease: Lease, term: Callable[[], Awaitable[None]], state: Leadership) -> None:
     """Run a `term` whenever this process leads, until cancelled; then give the lease back.
 
     A term that ends by itself is told, and the lease given back: the next one begins in another process or,
-    after `rest` seconds, in this one.
+    after some rest, in this one.
     """
     try:
         while True:
             await lease.acquire()
             if not await _one_term(lease, term, state):
                 await lease.release()
-                await asyncio.sleep(rest)
+                await asyncio.sleep(REST)
     finally:
         await lease.release()
 
 
 async def _one_term(lease: Lease, term: Callable[[], Awaitable[None]], state: Leadership) -> bool:
     """Run a term to its end, whatever ends it; return whether it was the loss of the lease."""
-    state.begin()
+    state.leading = True
     log.info("leading, as %s (transition %d)", lease.identity, lease.transitions)
     lost = False
     try:
@@ -79,7 +65,7 @@ async def _one_term(lease: Lease, term: Callable[[], Awaitable[None]], state: Le
     except* Exception as failed:
         log.error("the term ended by an error", exc_info=failed)
     finally:
-        state.end()
+        state.leading = False
     return lost
 
 

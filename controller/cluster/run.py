@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("penstock")
 
 NO_HISTORY = "none"
-REST_SECONDS = 1.0
 
 
 class StartError(Exception):
