@@ -103,7 +103,7 @@ def judgement_of(design: Design, evidence: Evidence, engine: EngineRun | None = 
         kind=found.kind,
         sentence=found.sentence,
         blame=found.blame,
-        harm=harm_found(design, found) if engine else _harm(found),
+        harm=harm_found(design, found) if engine else _harm(design, found),
         enough=min(counts) >= design.min_samples,
         data_end=_data_end(metric.last_data for metric in found.metrics),
         numbers={**found.as_dict(), **numbers},
@@ -115,15 +115,19 @@ def shows_harm(design: Design, evidence: Evidence) -> bool:
     return e_value(evidence.peak) >= 1 / design.false_rollback
 
 
-def _harm(found: RunVerdict) -> str:
-    """Return the harm that is proven, in words; empty when none is.
+def _harm(design: Design, found: RunVerdict) -> str:
+    """Return the harm that is proven, in words; empty when none is, or by too few samples to say so.
 
     The comparison is made within each interval, whatever the split was, so a wrong split does not undo it,
     and rolling back is the safe side.
     """
     if found.e_rollback_max < found.bound_rollback:
         return ""
-    return next((metric.sentence for metric in found.metrics if metric.name == found.blame), found.sentence)
+    blamed = next((metric for metric in found.metrics if metric.name == found.blame), None)
+    if blamed is None:
+        return found.sentence
+    fewest = min(blamed.control.total, blamed.candidate.total)
+    return blamed.sentence if fewest >= design.min_samples else ""
 
 
 def _data_end(ends: Iterable[int | None]) -> int | None:

@@ -307,3 +307,10 @@ async def test_an_open_run_that_holds_is_told_in_full_as_json(rig: Rig) -> None:
     await rig.run(18)
     verdict = json.loads(json.dumps(await rig.whole()))["verdict"]
     assert verdict["sentence"]
+
+
+async def test_harm_is_concluded_from_no_fewer_samples_than_the_policy_asks_for(rig: Rig) -> None:
+    await rig.start(BAD, minSamples=1_000_000)
+    run = (await rig.run(90)).run
+    assert run is not None
+    assert run.active
