@@ -17,7 +17,8 @@ from controller.machine import decide
 from controller.ports import Applied
 from controller.scene import MANAGER
 from controller.status import Status
-from tests.support.rig import GOOD, ROUTE, Rig, ended
+from tests.support.rig import GOOD, ROUTE, Rig, ended, manifests
+from tests.support.simulated import Service
 from tests.support.situations import NOW, UNDECIDED, judged, on_step, open_run, policy, world
 
 if TYPE_CHECKING:
@@ -313,6 +314,23 @@ async def test_a_tool_that_applies_every_three_seconds_is_named_and_not_fought_a
     assert ended(await rig.run(400, until=ended))
     assert await rig.weights() == [0, 100]
     assert (await rig.whole())["outcome"] == "Promoted"
+
+
+async def test_a_tool_that_applies_now_and_then_costs_a_correction_and_the_run_gets_on(rig: Rig) -> None:
+    """Though no step ever has its weights for as long as it is to be held without a drift."""
+    await rig.open(Service("ranker", dict(GOOD)))
+    objects = manifests()
+    objects[0]["spec"]["strategy"]["canary"]["steps"] = [{"weight": 20, "hold": "90s"}, {"weight": 50}]
+    await rig.put(*objects)
+    await rig.run(8)
+    await fight(rig, 350, every=35)
+    reasons = await rig.reasons()
+    assert "DriftCorrected" in reasons
+    assert "Contested" not in reasons
+    assert ("Advance", "NoHarmShown") in await rig.decisions()
+    run = (await rig.status()).run
+    assert run is not None
+    assert (run.outcome, run.reason) == ("Promoted", "Safe")
 
 
 async def test_a_contest_outlives_the_controller(rig: Rig) -> None:
