@@ -1,4 +1,7 @@
-"""What changed lately, by sequence numbers of its own: bounded, and honest about what it has forgotten."""
+"""What changed lately, by sequence numbers of its own: bounded, and honest about what it has forgotten.
+
+Every change of an object tells of the object as it is now: older versions of it are not kept in memory.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,10 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from controller.ports import ConflictError
+from controller.ports import ConflictError, WatchEvent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from controller.ports import WatchEvent
 
 KEPT = 4096
 
@@ -21,6 +22,8 @@ class Changes:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._events: deque[WatchEvent] = deque(maxlen=kept)
+        self._numbers: dict[tuple[str, str | None, str], list[int]] = {}
+        """Those of an object's changes, oldest first, since it was last deleted."""
         self._next = asyncio.Event()
         self.newest = 0
         """The number of the last change."""
@@ -29,8 +32,21 @@ class Changes:
         """Give a change its number and wake whoever waits for it."""
         self._events.append(event)
         self.newest += 1
+        self._renew(event)
         self._next.set()
         self._next = asyncio.Event()
+
+    def _renew(self, event: WatchEvent) -> None:
+        """Let the kept changes of the same object share its newest version."""
+        metadata = event.object["metadata"]
+        key = event.object["kind"], metadata.get("namespace"), metadata["name"]
+        forgotten = self.newest - len(self._events)
+        kept = [number for number in self._numbers.pop(key, ()) if number > forgotten]
+        for number in kept:
+            at = number - self.newest - 1
+            self._events[at] = WatchEvent(self._events[at].type, event.object)
+        if event.type != "DELETED":
+            self._numbers[key] = [*kept, self.newest]
 
     def after(self, number: int, kinds: Collection[str]) -> list[WatchEvent]:
         """Return the changes of `kinds` after a number; ConflictError when they are not known (any more)."""
