@@ -161,6 +161,7 @@ async def test_a_token_that_is_rotated_costs_nothing_and_one_that_is_not_is_said
         await says(mesh, "leading no longer")
         assert "the API server does not accept our credentials (401): update leases" in replica.said()
         await replica.stop(signal.SIGKILL)
+        await mesh.free_lease()
         await replica.start()
         await unready(mesh, replica, "the API server does not accept our credentials (401)")
         assert await mesh.weights() == [70, 30]
