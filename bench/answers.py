@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import orjson
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 START, STEP = 1_700_000_000, 10
 RATE = {"v1": 80, "v2": 20}
 """Requests per second of each version; 1 % are errors."""
+RATE_LATER = {"v1": 60, "v2": 40}
+"""The same at the next step."""
 EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
 BELOW = (0.0, 0.1, 0.4, 0.7, 0.9, 0.97, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0)
 """The share of requests below each edge."""
@@ -30,25 +33,27 @@ def kind_of(query: str) -> Kind:
 
 def answer(
     kind: Kind, services: Iterable[str], instants: range, *, namespace: str = "default",
-    harmed: Mapping[str, float] | None = None,
+    harmed: Mapping[str, float] | None = None, moved: Mapping[str, float] | None = None,
 ) -> bytes:  # fmt: skip
     """Return the answer to a range query, as bytes.
 
     `harmed`: the services whose v2 fails half of its requests, and since when.
+    `moved`: those that are at the next step, and since when.
     """
     result = []
     for service in services:
-        since = (harmed or {}).get(service)
+        since, moved_at = (harmed or {}).get(service), (moved or {}).get(service, math.inf)
         for version, rate in RATE.items():
             base = {
                 "destination_service_namespace": namespace, "destination_service_name": service,
                 "destination_version": version, "instance": "gateway",
             }  # fmt: skip
-            counts = [(at - START + 1000) * rate for at in instants]
+            more = RATE_LATER[version] - rate
+            counts = [(at - START + 1000) * rate + max(0.0, at - moved_at) * more for at in instants]
             extra = [max(0.0, at - since) * rate if since and version == HARMFUL else 0.0 for at in instants]
-            for labels, share, more in _series(kind):
+            for labels, share, lost in _series(kind):
                 pairs = zip(instants, counts, extra, strict=True)
-                values = [[at, str(int(count * share + lost * more))] for at, count, lost in pairs]
+                values = [[at, str(int(count * share + harm * lost))] for at, count, harm in pairs]
                 result.append({"metric": base | labels, "values": values})
     return orjson.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}})
 

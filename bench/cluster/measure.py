@@ -93,7 +93,8 @@ async def change(site: Site) -> dict[str, int]:
     async def moved() -> bool:
         return await site.weight(service) == WEIGHTS[1]
 
-    await until(moved, "the next step")
+    await until(moved, "the next step", POLL)
+    await site.stub.move(service)
     await _middle(site)
     await _quiet(site, found := Requests())
     return writes(found)

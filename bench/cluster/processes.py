@@ -105,7 +105,14 @@ class Stub(Process):
 
     async def harm(self, service: str) -> None:
         """Have the candidate of a service fail half of its requests from now on."""
-        async with self._http.post(f"{self.url}/harm", params={"service": service}) as response:
+        await self._tell("harm", service)
+
+    async def move(self, service: str) -> None:
+        """Send the candidate of a service the traffic of its next step from now on."""
+        await self._tell("move", service)
+
+    async def _tell(self, what: str, service: str) -> None:
+        async with self._http.post(f"{self.url}/{what}", params={"service": service}) as response:
             response.raise_for_status()
 
 

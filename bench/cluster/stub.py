@@ -2,8 +2,9 @@
 
     python -m bench.cluster.stub NAMESPACE ROLLOUTS
 
-It prints its port. `POST /harm?service=NAME` has a candidate fail half of its requests from then on,
-`GET /counts` returns how often each query was asked. Controls have no past.
+It prints its port. `POST /harm?service=NAME` has a candidate fail half of its requests from then on, `POST
+/move?service=NAME` gives it the traffic of the next step, `GET /counts` returns how often each query was asked.
+Controls have no past.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Stub:
     def __init__(self, namespace: str, rollouts: int) -> None:
         self._namespace, self._services = namespace, service_names(rollouts)
         self._harmed: dict[str, float] = {}
+        self._moved: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
 
     def app(self) -> web.Application:
@@ -34,6 +36,7 @@ class Stub:
         app.router.add_get("/-/ready", _ready)
         app.router.add_get("/counts", self._count)
         app.router.add_post("/harm", self._harm)
+        app.router.add_post("/move", self._move)
         return app
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -42,11 +45,17 @@ class Stub:
         instants = range(int(asked["start"]), int(asked["end"]) + 1, int(asked["step"]))
         known = () if "label_replace" in asked["query"] else self._services
         kind = kind_of(asked["query"])
-        body = answer(kind, known, instants, namespace=self._namespace, harmed=self._harmed)
+        body = answer(
+            kind, known, instants, namespace=self._namespace, harmed=self._harmed, moved=self._moved
+        )
         return web.Response(body=body, content_type="application/json")
 
     async def _harm(self, request: web.Request) -> web.Response:
         self._harmed[request.query["service"]] = time.time()
+        return web.Response()
+
+    async def _move(self, request: web.Request) -> web.Response:
+        self._moved[request.query["service"]] = time.time()
         return web.Response()
 
     async def _count(self, _request: web.Request) -> web.Response:
