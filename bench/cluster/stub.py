@@ -2,9 +2,9 @@
 
     python -m bench.cluster.stub NAMESPACE ROLLOUTS
 
-It prints its port. `POST /harm?service=NAME` has a candidate fail half of its requests from then on, `POST
-/move?service=NAME` gives it the traffic of the next step, `GET /counts` returns how often each query was asked.
-Controls have no past.
+It prints its port. `POST /harm?service=NAME` has a candidate fail half of its requests from then on,
+`POST /move?service=NAME` gives it the traffic of the next step, `GET /counts` returns how often each query
+was asked. Controls have no past.
 """
 
 from __future__ import annotations
