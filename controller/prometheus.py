@@ -2,7 +2,8 @@
 
 The only importer of `prometheus_api_client`, whose session this module uses with what the client's own calls
 lack: a deadline and a bound for the whole answer, no blocking retries (the loop asks again soon enough),
-errors reported with status 200, and warnings, which say that an answer may be partial. A query is the
+errors reported with status 200, instants that are in Prometheus' future, and warnings, which say that an
+answer may be partial. A query is the
 template's own text: nothing is ever put into it. Native histograms are read as classic ones
 (`controller.native`).
 
@@ -15,6 +16,7 @@ import asyncio
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 TIMEOUT_SECONDS = 5.0
 CONCURRENCY = 4
+MAX_AHEAD = 5.0
+"""Seconds by which our clock may be ahead of Prometheus', which tells it in whole seconds."""
 MAX_BYTES = 256 * 1024 * 1024
 _CHUNK = 64 * 1024
 _SHOWN = 200
@@ -66,8 +70,14 @@ class PrometheusMetrics:
     async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
         """Evaluate `query` at start, start+step .. end (unix seconds, inclusive); UnavailableError."""
         asked = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
-        path, timeout = "/api/v1/query_range", {"timeout": f"{self._timeout:g}s"}
-        return await self._call(lambda client: reading_of(client.fetch(path, asked | timeout)))
+        asked["timeout"] = f"{self._timeout:g}s"
+
+        def work(client: _Client) -> Reading:
+            body = client.fetch("/api/v1/query_range", asked)
+            _refuse_the_future(client.date, end)
+            return reading_of(body)
+
+        return await self._call(work)
 
     async def ready(self) -> None:
         """Return when Prometheus is there and ready to be asked; else UnavailableError."""
@@ -98,6 +108,8 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
     def __init__(self, url: str, timeout: float, max_bytes: int) -> None:
         super().__init__(url, retry=Retry(0, redirect=False, read=False), timeout=timeout)
         self._max_bytes = max_bytes
+        self.date = ""
+        """When the last answer was given, by the server's clock."""
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
 
     def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
@@ -106,6 +118,7 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
             self.url + path, params=params, timeout=self._timeout, stream=True, allow_redirects=False
         ) as response:
             body = self._body(response, time.monotonic() + self._timeout)
+            self.date = response.headers.get("Date", "")
         if response.status_code != requests.codes.ok:
             raise BadAnswerError(
                 f"answers {response.status_code} {str(response.reason)[:_SHOWN]}{_told(body)}"
@@ -121,6 +134,20 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
             if time.monotonic() > deadline:
                 raise BadAnswerError(_late(self._timeout))
         return bytes(body)
+
+
+def _refuse_the_future(date: str, end: int) -> None:
+    """Refuse an answer about instants that are yet to come by the clock that stamps the samples.
+
+    What is missing there is not silence. Taken for it, these intervals would be over when they begin: a clock
+    that was wrong for a moment would make the controller blind for as long as it was ahead.
+    """
+    try:
+        ahead = end - parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError):
+        return
+    if ahead > MAX_AHEAD:
+        raise BadAnswerError(f"has a clock that is {ahead:.0f} s behind ours: one of them is wrong")
 
 
 def _late(timeout: float) -> str:

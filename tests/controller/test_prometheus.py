@@ -156,6 +156,26 @@ async def test_every_fault_is_unavailable_in_short_words(fake, metrics, change, 
     assert (await refused(metrics)).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("date", "refused"),
+    [
+        ("Fri, 10 Nov 2023 12:00:00 GMT", True),
+        ("Fri, 10 Nov 2023 12:59:56 GMT", False),
+        ("Fri, 10 Nov 2023 14:00:00 GMT", False),
+        ("yesterday", False),
+    ],
+)
+async def test_what_is_yet_to_come_by_prometheus_clock_is_not_taken_for_silence(fake, metrics, date, refused):
+    fake.headers = {"Date": date}
+    end = 1_699_621_200  # 13:00:00
+    asked = metrics.read("up", start=end - 10, end=end, step=5)
+    if refused:
+        with pytest.raises(UnavailableError, match="has a clock that is 3600 s behind ours"):
+            await asked
+    else:
+        assert not list((await asked).series)
+
+
 async def test_an_error_is_not_asked_again_behind_the_callers_back(fake, metrics):
     fake.status = 503
     await refused(metrics)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import postgresql
+from tests.support.exact import assert_no_interval_lost
 from tests.support.incluster import ROOT, InCluster
 from tests.support.recorded import METRIC, assert_recorded_once, assert_steps_in_order
 from tests.support.standalone import LONG, QUICK
@@ -55,7 +56,8 @@ async def measured_after(mesh: InCluster, moment: float) -> None:
     """Wait until an interval that ended after a moment is in the history."""
 
     async def is_measured() -> bool:
-        return any(row["end"] > moment for row in (await mesh.history())["intervals"])
+        rows = (await mesh.history())["intervals"]
+        return any(row["end"] > moment for row in rows if row["metric"] == METRIC)
 
     await mesh.eventually(is_measured, "an interval after", moment)
 
@@ -219,6 +221,7 @@ async def test_the_clock_is_stepped_by_an_hour_and_back(
                 await mesh.intervals(3)
                 assert ((await mesh.run()).id, await mesh.weights()) == (run.id, [70, 30]), step
             await measured_after(mesh, before + 12)
+            assert_no_interval_lost(await mesh.history())
             swap(offset, "3600")
             await mesh.abort()
             swap(offset, "0")
