@@ -147,7 +147,7 @@ def _refuse_the_future(date: str, end: int) -> None:
     except (ValueError, TypeError):
         return
     if ahead > MAX_AHEAD:
-        raise BadAnswerError(f"has a clock that is {ahead:.0f} s behind ours: one of them is wrong")
+        raise BadAnswerError(f"has a clock that is {ahead:.0f} s or more behind ours: one of them is wrong")
 
 
 def _late(timeout: float) -> str:

@@ -23,7 +23,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the cluster before the first test, if one wants it: that may take longer than a test may."""
     if session.config.option.collectonly:
         return
-    if any("cluster" in getattr(item, "fixturenames", ()) for item in session.items):
+    if any(item.get_closest_marker("cluster") for item in session.items):
         from tests.support import clusters  # noqa: PLC0415 - most sessions need none of it
 
         capture = session.config.pluginmanager.getplugin("capturemanager")
