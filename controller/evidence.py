@@ -21,6 +21,7 @@ from controller.intake import taken_in
 from controller.judging import complain, judge_all
 from controller.learning import Asker, is_owed_a_past, learn
 from controller.observe import index_readings, intervals_for, series_rows
+from controller.plain import Plain
 from controller.ports import UnavailableError
 from controller.targets import split_template, target_of
 
@@ -82,7 +83,7 @@ class Collector:
         self.settle = settle
         self._dossiers: dict[str, tuple[RolloutPolicy, Mapping[str, MetricTemplate], Dossier]] = {}
         self._baselines = Baselines(metrics, telemetry)
-        self._targets: dict[str, tuple[tuple[object, ...], Target]] = {}
+        self._plains: dict[str, tuple[tuple[object, ...], Plain]] = {}
         self._filings: dict[str, Filing] = {}
         """The series of each template, as they were at the last look."""
 
@@ -144,7 +145,7 @@ class Collector:
     def keep(self, runs: Iterable[str]) -> None:
         """Forget all runs but these."""
         self._dossiers = {run: self._dossiers[run] for run in runs if run in self._dossiers}
-        self._targets = {run: self._targets[run] for run in self._dossiers if run in self._targets}
+        self._plains = {run: self._plains[run] for run in self._dossiers if run in self._plains}
         self._baselines.keep(self._dossiers)
 
     def window(self, each: Owed, now: float) -> tuple[int, int]:
@@ -183,7 +184,7 @@ class Collector:
         """Give a run what is known of its control's past by now, if it wants that."""
         if not is_owed_a_past(each.policy, each.dossier):
             return
-        target = self._target(each)
+        target = self._plain(each).target
         templates = {name: self.templates[key] for name, key in target.metrics.items()}
         try:
             asker = Asker(each.policy, each.run, each.dossier, templates, target.control)
@@ -212,7 +213,11 @@ class Collector:
         self, each: Owed, index: Mapping[str, IndexedReading], first: int, last: int
     ) -> Sequence[Interval]:
         """Return a run's intervals as they are judged, and lay by what goes with them."""
-        target, known = self._target(each), each.dossier.calibration
+        plain, known = self._plain(each), each.dossier.calibration
+        if last - first == each.step and (intake := plain.intake(index, first, last, known)):
+            each.dossier.read, each.dossier.intake = intake.intervals, intake
+            return intake.intervals
+        target = plain.target
         intervals = intervals_for(target, index, first, last, each.step)
         series: list[dict[str, Row]] = [{} for _ in intervals]
         if known and known.open:
@@ -249,15 +254,16 @@ class Collector:
             self._telemetry.errors.labels("prometheus").inc()
         return index, failed
 
-    def _target(self, each: Owed) -> Target:
-        """Return what is observed of a run; the same until something that it follows from is another."""
+    def _plain(self, each: Owed) -> Plain:
+        """Return what is ordinary of a run; the same until something that it follows from is another."""
         basis = each.policy, each.run, each.arms, each.dossier.design, self.templates
-        kept = self._targets.get(each.run.id)
+        kept = self._plains.get(each.run.id)
         if kept is None or any(a is not b for a, b in zip(kept[0], basis, strict=True)):
-            kept = self._targets[each.run.id] = basis, self._new_target(each)
+            plain = Plain(each.policy, each.run, self._target(each))
+            kept = self._plains[each.run.id] = basis, plain
         return kept[1]
 
-    def _new_target(self, each: Owed) -> Target:
+    def _target(self, each: Owed) -> Target:
         policy, dossier = each.policy, each.dossier
         read_by = {m.name or m.template: self.key(policy, m.template) for m in policy.spec.metrics}
         share = split_template(read_by.values(), self.templates)

@@ -67,12 +67,16 @@ def taken_in(
     kept = [screened(policy, run, interval) for interval in intervals] if delayed else [*intervals]
     if calibration is None:
         return Intake(kept, [{} for _ in kept], None)
-    auto = {each.name or each.template for each in policy.spec.metrics if each.dispersion.measured}
     judged, recorded = [], []
     for interval, row in zip(kept, series, strict=True):
-        known = calibration.at(run.candidate_weight)
-        judged.append(replace(interval, dispersion={name: known[name] for name in known if name in auto}))
+        judged.append(replace(interval, dispersion=measured(policy, calibration, run.candidate_weight)))
         counted = {name: folded(each) for name, each in row.items() if interval.tables.get(name) is not None}
         calibration, learnt = calibration.after(counted), calibration.open
         recorded.append({name: counted[name] for name in counted if name in learnt})
     return Intake(judged, recorded, calibration)
+
+
+def measured(policy: RolloutPolicy, calibration: Calibration, weight: int) -> dict[str, tuple[float, ...]]:
+    """Return by what the evidence of each metric is divided, where the policy wants that measured."""
+    auto = {each.name or each.template for each in policy.spec.metrics if each.dispersion.measured}
+    return {name: lanes for name, lanes in calibration.at(weight).items() if name in auto}

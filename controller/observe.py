@@ -185,7 +185,7 @@ class _Observation(NamedTuple):
         cell = tally.cell(arm)
         if cell is None:
             return cls(counts_of(reading, [], edges), (), ())
-        counts = tally.counts(cell, edges) or counts_of(reading, reading.rows(arm), edges)
+        counts = tally.counts(arm, edges) or counts_of(reading, reading.rows(arm), edges)
         return cls(counts, tally.heard(cell), reading.rows(arm) if tally.fell(cell) else ())
 
 

@@ -9,7 +9,7 @@ and why. Where there is a tally, both agree.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,11 +26,22 @@ if TYPE_CHECKING:
     from controller.matrix import Matrix
 
 
+class Place(NamedTuple):
+    """Where a tally has what an arm counted; the same as long as the filing is.
+
+    `buckets` are those of a histogram, edge by edge, and then the one of all requests.
+    """
+
+    cell: int
+    buckets: tuple[int, ...]
+
+
 class Tally:
     """What the cells of a reading counted in every interval."""
 
     def __init__(self, filing: Filing, cells: Cells, read: Matrix, growth: Increases) -> None:
         self._cells, self._is_histogram = cells, filing.spec.kind == "histogram"
+        self._intervals = growth.values.shape[1]
         self._heard: list[list[bool]] = _any(read.present, cells).tolist()
         self._fell: list[bool] = np.logical_or.reduce(_any(growth.fell, cells), axis=1).tolist()
         unusual = growth.broken | _unusual(filing, read)[:, None]
@@ -49,22 +60,32 @@ class Tally:
         """Return the number of an arm's cell; None for an arm without series."""
         return self._cells.number.get((service_key(arm.service, arm.namespace), arm.version, arm.process))
 
-    def counts(self, cell: int, edges: Sequence[float]) -> Sequence[Count] | None:
-        """Return what a cell counted in every interval, as `counting.counts_of` does; None if it has to."""
-        if self._odd[cell]:
+    def place(self, arm: ArmKey, edges: Sequence[float]) -> Place | None:
+        """Return where an arm's counts are; None for an arm without series, or without one of the buckets."""
+        cell = self.cell(arm)
+        if cell is None:
+            return None
+        places = self._cells.places[cell]
+        buckets = [places.get(edge) for edge in (*edges, math.inf)] if self._is_histogram else []
+        known = tuple([bucket for bucket in buckets if bucket is not None])
+        return Place(cell, known) if len(known) == len(buckets) else None
+
+    def arm(self, place: Place, column: int) -> Arm | None:
+        """Return what was counted in one interval; None if `counting` has to say it."""
+        if self._odd[place.cell]:
             return None
         if not self._is_histogram:
-            both = zip(self._totals[cell], self._events[cell], strict=True)
-            return [Count(Arm(total, (events,))) for total, events in both]
-        places = self._cells.places[cell]
-        numbers = [places.get(edge) for edge in (*edges, math.inf)]
-        below = [self._below[number] for number in numbers if number is not None]
-        if len(below) < len(numbers):
+            return Arm(self._totals[place.cell][column], (self._events[place.cell][column],))
+        *below, total = [self._below[bucket][column] for bucket in place.buckets]
+        return Arm(total, tuple([total - each for each in below]))
+
+    def counts(self, arm: ArmKey, edges: Sequence[float]) -> Sequence[Count] | None:
+        """Return what an arm counted in every interval, as `counting.counts_of` does; None if it has to."""
+        place = self.place(arm, edges)
+        if place is None:
             return None
-        return [
-            Count(Arm(column[-1], tuple([column[-1] - each for each in column[:-1]])))
-            for column in zip(*below, strict=True)
-        ]
+        found = [self.arm(place, column) for column in range(self._intervals)]
+        return [Count(each) for each in found if each is not None] or None
 
     def heard(self, cell: int) -> Sequence[bool]:
         """Return at which instants any series of a cell was there."""

@@ -50,7 +50,7 @@ def test_a_tally_agrees_with_the_counts_of_the_version_alone(template, label, ki
     assert (cell is None) == (not rows)
     if cell is None:
         return
-    counted = tally.counts(cell, edges)
+    counted = tally.counts(arm, edges)
     if counted is not None:
         assert list(counted) == list(counts_of(reading, rows, edges))
     heard = [any(at in dict(found[row].points) for row in rows) for at in reading.read.instants]
@@ -62,7 +62,7 @@ def test_what_is_ordinary_has_a_tally():
     found = [series("v1", pod, [1, 2, 4], le=le) for pod in PODS for le in ("5", "10", "+Inf")]
     reading = index_readings(TEMPLATES, {LATENCY: Reading(tuple(found))})[LATENCY]
     tally = reading.tally(ARMS[1])
-    (first, second) = tally.counts(tally.cell(ARMS[1]), (5.0, 10.0))
+    (first, second) = tally.counts(ARMS[1], (5.0, 10.0))
     assert (first.arm.total, second.arm.total) == (2, 4)
 
 
