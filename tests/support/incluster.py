@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import ssl
 import sys
@@ -38,6 +39,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = "ranker"
 GATEWAY = "istio-system/gateway"
 LEASE_SECONDS = 6
+TIED = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+"""Lets a controller end with its test, even if that is killed."""
 PATHS = {
     "RolloutPolicy": "apis/penstock.dev/v1alpha1/namespaces/{}/rolloutpolicies",
     "VirtualService": "apis/networking.istio.io/v1/namespaces/{}/virtualservices",
@@ -63,7 +66,7 @@ class Replica:
         """Start it; it need not be ready when this returns. `env` adds to its environment."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "controller.cli", "run", *self._arguments, cwd=ROOT,
+                *TIED, sys.executable, "-m", "controller.cli", "run", *self._arguments, cwd=ROOT,
                 env=self._env | env, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
