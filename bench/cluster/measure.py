@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 MIDDLE = 0.7
 """The part of an interval after whose end its pass is over."""
-WARM_UP = 3
-"""Intervals between the start of all runs and the first that is measured."""
+HOLDING = "Holding"
+"""Why a rollout stays where it is when its metrics have been judged and its step is not over."""
+WARM_UP = 2
+"""Intervals in which all runs hold before the first that is measured."""
 DOWN = 2
 """Intervals for which the controller is away."""
 PATIENCE = 600.0
@@ -71,8 +73,13 @@ class Cost:
 async def holding(site: Site, intervals: int) -> dict[str, Any]:
     """Start the controller, and measure when all runs hold."""
     await site.controller.start()
-    await until(lambda: _at(site, {WEIGHTS[0]}), "all runs to hold at their first step")
+    await until(lambda: _at(site, {WEIGHTS[0]}), "all runs to begin")
     began = time.time() - site.controller.started
+
+    async def all_hold() -> bool:
+        return await site.reasons() == {HOLDING}
+
+    await until(all_hold, "all runs to hold with enough samples", site.interval)
     await asyncio.sleep(WARM_UP * site.interval)
     await _quiet(site)
     cost = await _measured(site, intervals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -36,7 +37,8 @@ class Process:
     """A Python module that runs in a process of its own; an async context manager that ends it."""
 
     def __init__(self, module: str, *arguments: str, log: Path) -> None:
-        self._command, self.log = (sys.executable, "-m", module, *arguments), log
+        tied = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()  # no orphans
+        self._command, self.log = (*tied, sys.executable, "-m", module, *arguments), log
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:

@@ -142,6 +142,12 @@ class Site:
         lease = await self._ask("GET", LEASE.format(self.namespace))
         return str(lease["spec"].get("acquireTime") or "")
 
+    async def reasons(self) -> set[str]:
+        """Return why the rollouts are where they are, each reason once."""
+        found = await self._ask("GET", COLLECTIONS["RolloutPolicy"].format(self.namespace))
+        conditions = (each for policy in found["items"] for each in policy["status"]["conditions"])
+        return {each["reason"] for each in conditions if each["type"] == "Progressing"}
+
 
 def _weight(route: Object) -> int:
     return int(route["spec"]["http"][0]["route"][1]["weight"])

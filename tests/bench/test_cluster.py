@@ -41,7 +41,12 @@ async def test_rollouts_that_hold_cost_a_query_per_template_and_no_write(
         cluster.install_istio_crds()
         cluster.install_crds()
         async with Site(
-            cluster, "bench", ROLLOUTS, dispersion="1", interval=3, options=("--lease-seconds", "3")
+            cluster,
+            "bench",
+            ROLLOUTS,
+            dispersion="1",
+            interval=3,
+            options=("--lease-seconds", "3", "--propagation", "1s"),
         ) as site:
             held = await measure.holding(site, INTERVALS)
             changed = await measure.change(site)
