@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from analysis.hypergeometric import Floats, Ints
 
 _VERSION = 2
+_LITTLE = np.dtype("<f4")
 Singles: TypeAlias = NDArray[np.float32]
 
 
@@ -228,7 +229,7 @@ def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEv
 
 
 def _pack(singles: Singles) -> str:
-    return base64.b64encode(singles.astype("<f4").tobytes()).decode("ascii")
+    return base64.b64encode(singles.astype(_LITTLE, copy=False).tobytes()).decode("ascii")
 
 
 def _unpack(text: str, size: int) -> Singles:

@@ -7,7 +7,7 @@ a candidate that is hard to scrape when it is in trouble hides just that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Coverage:
 
     def stored(self) -> dict[str, Any]:
         """Return it as it is kept, for `Coverage(**kept)`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def covered(

@@ -199,7 +199,7 @@ class Collector:
         index, failed = await self.read_all(sorted(names), start, end, step)
         batch: Batch = []
         for each, first, last in members:
-            broken = [failed[key] for key in self._keys(each.policy) if key in failed]
+            broken = [failed[key] for key in self._keys(each.policy) if key in failed] if failed else []
             if broken:
                 each.dossier.error = broken[0]
                 continue

@@ -6,6 +6,7 @@ The tables are as the last step of `controller.migrations` leaves them.
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -115,13 +116,14 @@ def record(connection: sa.Connection, ticks: Sequence[Tick], term: tuple[str, in
     if not ticks:
         return
     # first the runs: this locks them against a second writer
-    _write(connection, _runs_upsert(connection.dialect.name), [_run_row(tick) for tick in ticks])
+    runs = [_run_row(tick) for tick in ticks]
+    _write(connection, _runs_upsert(connection.dialect.name), runs)
     if term is not None:
         _refuse_deposed(connection, *term)  # SQLite has no lock before the first write
     looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
     rows = [
-        {**look, "weights": _text(tick.weights), "verdict": _text(tick.verdict)}
-        for look, tick in zip(looks, ticks, strict=True)
+        {**look, "weights": row["weights"], "verdict": row["verdict"]}
+        for look, row, tick in zip(looks, runs, ticks, strict=True)
         if tick.is_look
     ]
     _write(connection, _new_rows(_TICKS, connection.dialect.name), rows)
@@ -145,7 +147,7 @@ def _write(connection: sa.Connection, insert: sa.Insert, rows: Sequence[Mapping[
         return
     compiled = insert.compile(dialect=connection.dialect, column_keys=[*rows[0]])
     names = getattr(compiled, "positiontup", None)
-    values = [tuple(row[name] for name in names) for row in rows] if names else [*rows]
+    values = [*map(itemgetter(*names), rows)] if names else [*rows]
     connection.exec_driver_sql(compiled.string, values)
 
 

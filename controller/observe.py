@@ -70,9 +70,8 @@ class IndexedReading:
         """Return the series of one version."""
         return self.filing.rows(arm)
 
-    def tally(self, arm: ArmKey) -> Tally:
-        """Return what the versions or processes of the reading counted, an arm like this one among them."""
-        level = arm.level
+    def tally(self, level: Level) -> Tally:
+        """Return what the versions or processes of the reading counted, those of `level` told apart."""
         if level not in self._tallies:
             self._tallies[level] = Tally(self.filing, self.filing.cells(level), self.read, self.growth)
         return self._tallies[level]
@@ -181,7 +180,7 @@ class _Observation(NamedTuple):
     @classmethod
     def of(cls, reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> _Observation:
         """Return what a reading says of an arm."""
-        tally = reading.tally(arm)
+        tally = reading.tally(arm.level)
         cell = tally.cell(arm)
         if cell is None:
             return cls(counts_of(reading, [], edges), (), ())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from controller.calibration import Calibration
-    from controller.filing import Filing
+    from controller.filing import ArmKey, Filing, Level
     from controller.observe import IndexedReading, Target
     from controller.status import Run
     from controller.tally import Place
@@ -30,11 +30,18 @@ Asked = tuple[str, tuple[float, ...]]
 """A template, and the edges that are judged of it."""
 
 
+class _Where(NamedTuple):
+    """Where one reading has the counts of one version."""
+
+    level: Level
+    place: Place
+
+
 class _Places(NamedTuple):
-    """Where one reading has the counts of both versions, and the filing that says so; None: not ordinary."""
+    """The same of control and candidate, and the filing that says so; None: not ordinary."""
 
     filing: Filing
-    both: tuple[Place, Place] | None
+    both: tuple[_Where, _Where] | None
 
 
 @dataclass(slots=True)
@@ -91,7 +98,7 @@ class Plain:
             known = self._places[asked] = _Places(reading.filing, _found(self.target, reading, asked[1]))
         if known.both is None:
             return None
-        return _read(self.target, reading, known.both, column, end)
+        return _read(reading, known.both, column, end)
 
     def _dispersion(self, calibration: Calibration | None) -> Mapping[str, tuple[float, ...]] | None:
         """Return by what evidence is divided; None while the control's intervals may still change that."""
@@ -104,25 +111,29 @@ class Plain:
         return self._divisor[1]
 
 
-def _found(target: Target, reading: IndexedReading, edges: Sequence[float]) -> tuple[Place, Place] | None:
+def _found(target: Target, reading: IndexedReading, edges: Sequence[float]) -> tuple[_Where, _Where] | None:
     """Return where a reading has both versions' counts; None if either, or the service, is not ordinary."""
     service = service_key(target.control.service, target.control.namespace)
     others = reading.filing.services.get(service, {}).keys() - target.versions
     if target.versions and others:
         return None
-    control, candidate = (reading.tally(arm).place(arm, edges) for arm in (target.control, target.candidate))
+    control, candidate = (_where(reading, arm, edges) for arm in (target.control, target.candidate))
     return None if control is None or candidate is None else (control, candidate)
 
 
-def _read(
-    target: Target, reading: IndexedReading, both: tuple[Place, Place], column: int, end: int
-) -> Table | None:
+def _where(reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> _Where | None:
+    place = reading.tally(arm.level).place(arm, edges)
+    return None if place is None else _Where(arm.level, place)
+
+
+def _read(reading: IndexedReading, both: tuple[_Where, _Where], column: int, end: int) -> Table | None:
     """Return what both versions counted; None if they were not there, restarted, or do not count plainly."""
-    tallies = reading.tally(target.control), reading.tally(target.candidate)
-    places = [*zip(tallies, both, strict=True)]
-    if any(tally.fell(place.cell) for tally, place in places):
-        return None
-    if not any(tally.heard(place.cell)[column + 1] for tally, place in places):
-        return None
-    control, candidate = (tally.arm(place, column) for tally, place in places)
-    return None if control is None or candidate is None else Table(end, control, candidate)
+    arms, heard = [], False
+    for level, place in both:
+        tally = reading.tally(level)
+        counted = tally.arm(place, column)
+        if counted is None or tally.fell(place.cell):
+            return None
+        arms.append(counted)
+        heard = heard or tally.heard(place.cell)[column + 1]
+    return Table(end, *arms) if heard else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import pending
@@ -19,6 +20,7 @@ from controller.watching import Watch, begin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from controller.decision import Action
     from controller.dossier import Dossier
     from controller.inventory import Entry
     from controller.scene import Scene
@@ -75,10 +77,15 @@ class Rollout:
         """The run as it was when the pass began."""
         return self.entry.status.run
 
+    @cached_property
+    def action(self) -> Action | None:
+        """The manual action that waits for an answer."""
+        return pending(self.entry.obj, self.entry.status)
+
     @property
     def asked(self) -> bool:
         """Whether a person waits for an answer."""
-        return pending(self.entry.obj, self.entry.status) is not None
+        return self.action is not None
 
     @property
     def candidate(self) -> Selection | None:
@@ -132,7 +139,7 @@ class Rollout:
             overwritten=self.overwritten, late=self.late, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),
             metrics_error=self.error or (dossier.error if dossier else ""),
-            action=pending(self.entry.obj, self.entry.status),
+            action=self.action,
             surges=self.watch.alarms if self.watch else {}, unwatchable=self.unwatchable,
             **self._surroundings(),
         )  # fmt: skip
@@ -180,7 +187,7 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
     known = watch or dossier
     return Tick(
         run=run.id, policy=rollout.key, at=case.now, cursor=known.cursor if known else 0,
-        weights=(rollout.run or run).weights if decision.action != "Start" else run.weights,
+        weights=Finite((rollout.run or run).weights if decision.action != "Start" else run.weights),
         intervals=dossier.intervals if dossier else [], evidence=known.stored() if known else {},
         verdict=dict(case.judgement.numbers) if news else case.judgement.brief,
         decision=kept(decision, case) if news else None,

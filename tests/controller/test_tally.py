@@ -45,7 +45,7 @@ def test_a_tally_agrees_with_the_counts_of_the_version_alone(template, label, ki
     drawn = data.draw(made)
     found = tuple(series(*place, values, **{label: each}) for (place, each), values in drawn.items())
     reading = index_readings({template: TEMPLATES[template]}, {template: Reading(found)})[template]
-    tally, rows = reading.tally(arm), reading.rows(arm)
+    tally, rows = reading.tally(arm.level), reading.rows(arm)
     cell = tally.cell(arm)
     assert (cell is None) == (not rows)
     if cell is None:
@@ -61,7 +61,7 @@ def test_a_tally_agrees_with_the_counts_of_the_version_alone(template, label, ki
 def test_what_is_ordinary_has_a_tally():
     found = [series("v1", pod, [1, 2, 4], le=le) for pod in PODS for le in ("5", "10", "+Inf")]
     reading = index_readings(TEMPLATES, {LATENCY: Reading(tuple(found))})[LATENCY]
-    tally = reading.tally(ARMS[1])
+    tally = reading.tally(ARMS[1].level)
     (first, second) = tally.counts(ARMS[1], (5.0, 10.0))
     assert (first.arm.total, second.arm.total) == (2, 4)
 
