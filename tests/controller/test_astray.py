@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from controller.astray import astray
-from controller.targets import versions_of
 from controller.scene import Arm
+from controller.targets import versions_of
 
 
 def told(**requests: int) -> str:

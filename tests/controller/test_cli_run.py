@@ -1,6 +1,5 @@
 """What `penstock run` says before it runs; that it runs is shown in tests/e2e/cluster."""
 
-
 import pytest
 from typer.testing import CliRunner
 

@@ -142,9 +142,7 @@ async def test_promotion_by_copy_and_the_idle_version_sleeps_and_wakes(
 ) -> None:
     spec = {"promotion": {"mode": "copy", "scaleDownAfter": "1s"}}
     rights = {"workloads": {"write": True}}
-    async with Deployed(
-        cluster, namespace, tmp_path, steps=QUICK, spec=spec, chart_values=rights
-    ) as mesh:
+    async with Deployed(cluster, namespace, tmp_path, steps=QUICK, spec=spec, chart_values=rights) as mesh:
         await mesh.until(lambda s: s.run and s.run.outcome and not s.run.copies, "the copy")
         run = await mesh.run()
         assert (run.outcome, run.reason, run.number) == ("Promoted", "Safe", 1)
