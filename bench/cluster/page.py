@@ -54,7 +54,10 @@ def _row(figure: Figure) -> tuple[str, ...]:
 def _peer(peer: float | None, value: float) -> str:
     if peer is None:
         return ""
-    return f"{peer:g} ({peer / value:.2g})" if value else f"{peer:g}"
+    if not value:
+        return f"{peer:g}"
+    ratio = peer / value
+    return f"{peer:g} ({ratio:.{0 if ratio >= 10 else 1}f})"
 
 
 def terminal(figures: Sequence[Figure]) -> str:
