@@ -37,7 +37,8 @@ from typing import TYPE_CHECKING
 from controller.decision import Case, Decision, Judgement, World
 from controller.deletion import withdraw
 from controller.no_run import NO_RUN
-from controller.open_run import OPEN_RUN
+from controller.open_run import OPEN_RUN, QUIET
+from controller.quiet import is_quiet
 from controller.roles import with_roles
 from controller.status import LastAction, Status
 
@@ -56,7 +57,7 @@ def decide(policy: RolloutPolicy, status: Status, world: World, judgement: Judge
     """Return the one decision for this moment; the same inputs give the same decision."""
     is_open = status.run is not None and status.run.active
     case = Case(policy, status if is_open else with_roles(policy, status, world), world, judgement, now)
-    rules = (withdraw, *(OPEN_RUN if is_open else NO_RUN))
+    rules = QUIET if is_open and is_quiet(case) else (withdraw, *(OPEN_RUN if is_open else NO_RUN))
     decision = next(decision for rule in rules if (decision := rule(case)) is not None)
     return _acknowledged(decision, case)
 

@@ -241,3 +241,5 @@ OPEN_RUN = (
     _taken, _renamed, _cornered, _abort, _gone, _harm, _superseded, _unusable, _mixture, _silence, _deadline,
     _manual, settle, drift, _paused, _unable, _blind, _step,
 )  # fmt: skip
+QUIET = (_renamed, _silence, _deadline, _blind, _step)
+"""Those of them that may have something to say of a run that is quiet (`controller.quiet`)."""
