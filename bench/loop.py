@@ -16,8 +16,10 @@ import argparse
 import asyncio
 import cProfile
 import json
+import os
 import pstats
 import resource
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -39,6 +41,7 @@ from controller.prometheus import reading_of
 from controller.record import Recorder
 from controller.standalone.store import LocalStore
 from controller.telemetry import Telemetry
+from controller.threads import use_one_thread
 from policies.catalog import templates
 
 if TYPE_CHECKING:
@@ -215,6 +218,8 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=10)
     parser.add_argument("--profile", action="store_true", help="print where the time goes, and no table")
     options = parser.parse_args()
+    if use_one_thread():  # as `penstock` does; for numpy it is too late here
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same program
     look_for_cycles_less_often()  # as `penstock up` does
     profile = cProfile.Profile() if options.profile else None
     cases = [("holding", options.rollouts)] if profile else _cases(options.rollouts)

@@ -13,6 +13,7 @@ import sys
 import typer
 
 from controller.cli import act, judge, lint, offline, replay, report, run, show, simulate, status, up, weights
+from controller.threads import use_one_thread
 
 app = typer.Typer(
     name="penstock",
@@ -30,6 +31,7 @@ for module in (up, run, show, status, act, report, offline, simulate, replay, li
 
 def main() -> None:
     """Run `penstock`; a reader who has gone away (`| head`) and Ctrl-C end it quietly."""
+    use_one_thread()
     try:
         app()
     except BrokenPipeError:
