@@ -117,7 +117,9 @@ class InCluster(Watched):
         decision: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None, replicas: int = 1,
         options: Sequence[str] = (), kubeconfig: Path | None = None, history: str = "",
         start: bool = True, load: bool = True, chart_values: Mapping[str, Any] | None = None,
+        lease: Ref | None = None,
     ) -> None:  # fmt: skip
+        self.lease = lease or Ref("Lease", namespace, chart.lease_name(namespace))
         self.cluster, self.namespace, self.folder = cluster, namespace, folder
         self.policy_ref = Ref("RolloutPolicy", namespace, HOST)
         self.route_ref = Ref("VirtualService", namespace, HOST)
@@ -208,7 +210,7 @@ class InCluster(Watched):
         arguments = [
             "--kubeconfig", str(kubeconfig or self.kubeconfig), "--namespace", self.namespace,
             "--prometheus-url", self.cluster.prometheus_url, "--history-url", self.history_url,
-            "--lease-name", chart.lease_name(self.namespace), "--lease-namespace", self.namespace,
+            "--lease-name", self.lease.name, "--lease-namespace", self.lease.namespace,
             "--lease-seconds", str(LEASE_SECONDS), "--propagation", "500ms", "--settle", "500ms",
             *self._options, *options,
         ]  # fmt: skip
@@ -263,18 +265,17 @@ class InCluster(Watched):
         A lease that the controllers have just made is kept for `FORMER`, whom nobody but a test knows not to
         be there.
         """
-        lease = Ref("Lease", self.namespace, chart.lease_name(self.namespace))
 
         async def found() -> Object | None:
             with contextlib.suppress(NotFoundError):
-                return await self.live(lease)
+                return await self.live(self.lease)
             return None
 
         held = (await self.eventually(found, "a lease"))["spec"].get("holderIdentity")
         if held and holder in {"", held}:
             path = "/spec/holderIdentity"
             change = [{"op": "test", "path": path, "value": held}, {"op": "remove", "path": path}]
-            await self.patch(lease, change)
+            await self.patch(self.lease, change)
 
     def said(self) -> str:
         """Return what all controllers have said."""

@@ -132,9 +132,9 @@ async def test_a_namespace_that_is_deleted_never_hangs(
     """The controller lives elsewhere and has a ClusterRole: a Role of the namespace would go with it."""
     with own_namespace(cluster) as system:
         rights = await asyncio.to_thread(chart.install, cluster, system)
-        options = ["--lease-namespace", system, "--lease-name", chart.lease_name(system)]
+        lease = Ref("Lease", system, chart.lease_name(system))
         async with InCluster(
-            cluster, namespace, tmp_path, steps=LONG, kubeconfig=rights, options=options
+            cluster, namespace, tmp_path, steps=LONG, kubeconfig=rights, lease=lease
         ) as mesh:
             await mesh.under_way()
             await asyncio.to_thread(cluster.kubectl, "delete", "namespace", namespace, "--wait=false")
