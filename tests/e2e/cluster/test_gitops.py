@@ -108,9 +108,7 @@ async def test_a_tool_that_applies_its_own_weights_is_named_obeyed_by_rule_and_n
             await asyncio.gather(*(tool.apply(*routes(found[tool])) for tool in tools))
             for tool in tools:
                 await obeyed_once(tool, found[tool])
-            quiet = {
-                one.name: witness.statuses[one.name] for one in every if not one.name.endswith("correct")
-            }
+            quiet = await at_rest(witness, [one for one in every if not one.name.endswith("correct")])
 
             # every three seconds
             began = time.time()
@@ -145,6 +143,15 @@ async def test_a_tool_that_applies_its_own_weights_is_named_obeyed_by_rule_and_n
                 allowed = (FREE + 1) * (1 + fought / 60) if one.name.endswith("correct") else 0
                 assert len(witness.written(one.name, GIT, began)) <= allowed + 1
             await assert_measured_only_as_wanted(mesh, measured, witness)
+
+
+async def at_rest(witness: Witness, rollouts: list[Another]) -> dict[str, int]:
+    """Return how often each status was written, once that has changed no more for some intervals."""
+    while True:
+        counts = {one.name: witness.statuses[one.name] for one in rollouts}
+        await rollouts[0].intervals(3)
+        if counts == {one.name: witness.statuses[one.name] for one in rollouts}:
+            return counts
 
 
 def routes(rollouts: dict[str, Another]) -> list[Object]:
