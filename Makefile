@@ -23,13 +23,16 @@ demo-aa: setup  ## The same with three identical versions: nothing may be rolled
 	@$(BIN)/python -m demo --aa
 
 cluster: setup  ## A real Kubernetes with Istio on loopback, without containers (built once: 8 to 11 minutes)
+	@tools/openssl.sh
 	@$(BIN)/python -m cluster --crds
 
 demo-cluster: setup  ## The demo on that cluster, by `penstock run` and kubectl
+	@tools/openssl.sh
 	@$(BIN)/python -m demo.cluster
 
 test: setup  ## Every test: unit, property, contract and real processes
 	@tools/postgresql.sh
+	@tools/openssl.sh
 	@$(BIN)/python -m cluster --build-only || [ "$$CI" != true ]
 	@$(BIN)/python -m pytest -q
 

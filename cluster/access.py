@@ -8,6 +8,8 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING
 
+from cluster.errors import NoClusterError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,10 +24,14 @@ def admin_token(folder: Path) -> str:
 
 
 def signing_key(folder: Path) -> Path:
-    """Return the key that signs ServiceAccount tokens, made once per folder."""
+    """Return the key that signs ServiceAccount tokens, made once per folder; NoClusterError."""
     key = folder / "service-accounts.key"
     if not key.exists():
-        subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+        command = ["openssl", "genrsa", "-out", str(key), "2048"]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except FileNotFoundError:
+            raise NoClusterError("openssl is missing: apt-get install openssl") from None
     return key
 
 
