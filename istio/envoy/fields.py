@@ -91,7 +91,6 @@ def _in_percent(value: float) -> bool:
 
 _NO_SOURCE = Refused("standalone's Envoy is one gateway: callers have no labels, namespace or subnet")
 _NO_TLS = Refused("standalone talks plain text to the endpoints")
-_NO_GATEWAY = Refused("standalone has no Gateway objects")
 
 _STRING_MATCH: Schema = {
     "exact": STRING,

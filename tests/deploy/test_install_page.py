@@ -133,6 +133,6 @@ def test_the_overlay_of_the_page_says_where_image_and_prometheus_are(tmp_path):
     ).stdout
     (deployment,) = [obj for obj in yaml.safe_load_all(built) if obj["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "REGISTRY/penstock:0.1.0"
+    assert container["image"] == "penstock-image:0.1.0"
     urls = [each["value"] for each in container["env"] if each["name"] == "PENSTOCK_PROMETHEUS_URL"]
     assert urls == ["http://prometheus.monitoring:9090"]
