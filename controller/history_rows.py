@@ -120,22 +120,31 @@ def record(connection: sa.Connection, ticks: Sequence[Tick], term: tuple[str, in
     _write(connection, _runs_upsert(connection.dialect.name), runs)
     if term is not None:
         _refuse_deposed(connection, *term)  # SQLite has no lock before the first write
-    looks = [{"run": tick.run, "cursor": tick.cursor, "at": tick.at} for tick in ticks]
-    rows = [
-        {**look, "weights": row["weights"], "verdict": row["verdict"]}
-        for look, row, tick in zip(looks, runs, ticks, strict=True)
-        if tick.is_look
-    ]
+    rows = [look for tick, run in zip(ticks, runs, strict=True) for look in _look_rows(tick, run)]
     _write(connection, _new_rows(_TICKS, connection.dialect.name), rows)
     tables = [
         {"run": tick.run, "end": table["end"], "metric": table["metric"], "counts": _text(table)}
         for tick in ticks
-        for table in tick.intervals
+        for tables in (*(look.intervals for look in tick.earlier), tick.intervals)
+        for table in tables
     ]
     _write(connection, _new_rows(_INTERVALS, connection.dialect.name), tables)
-    for look, tick in zip(looks, ticks, strict=True):
+    for tick in ticks:
         if tick.decision is not None:
+            look = {"run": tick.run, "cursor": tick.cursor, "at": tick.at}
             _record_decision(connection, look, dict(tick.decision))
+
+
+def _look_rows(tick: Tick, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a tick's looks, oldest first; `run` is the row of its run."""
+    common = {"run": tick.run, "weights": run["weights"]}
+    rows = [
+        {**common, "cursor": look.cursor, "at": look.at, "verdict": _text(look.verdict)}
+        for look in tick.earlier
+    ]
+    if tick.is_look:
+        rows.append({**common, "cursor": tick.cursor, "at": tick.at, "verdict": run["verdict"]})
+    return rows
 
 
 def _write(connection: sa.Connection, insert: sa.Insert, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.dossier import in_full
+from controller.ports import Look
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,18 +88,23 @@ class MemoryHistory:
             del self._runs[next(iter(self._runs))]
 
     def _keep_rows(self, run: _Run, tick: Tick) -> None:
-        look = {"cursor": tick.cursor, "at": tick.at}
-        for interval in tick.intervals:
-            if interval["end"] > run.looked:
-                self._append(run.intervals, interval)
-        if tick.is_look and tick.cursor > run.looked:
-            self._append(run.ticks, {**look, "weights": tick.weights, "verdict": tick.verdict})
-            run.looked = tick.cursor
+        last = Look(tick.at, tick.cursor, tick.intervals, tick.verdict)
+        for look in (*tick.earlier, last):
+            self._keep_look(run, look, tick.weights, is_look=look is not last or tick.is_look)
         if tick.decision is not None:
             decided = [tick.cursor, *(tick.decision.get(field) for field in DECISION)]
             if decided != run.decided:
-                self._append(run.decisions, {**tick.decision, **look})
+                self._append(run.decisions, {**tick.decision, "cursor": tick.cursor, "at": tick.at})
             run.decided = decided
+
+    def _keep_look(self, run: _Run, look: Look, weights: Mapping[str, int], *, is_look: bool) -> None:
+        for interval in look.intervals:
+            if interval["end"] > run.looked:
+                self._append(run.intervals, interval)
+        if is_look and look.cursor > run.looked:
+            row = {"cursor": look.cursor, "at": look.at, "weights": weights, "verdict": look.verdict}
+            self._append(run.ticks, row)
+            run.looked = look.cursor
 
     def _append(self, rows: Rows, row: Mapping[str, Any]) -> None:
         rows.append(json.dumps(row, separators=(",", ":")))

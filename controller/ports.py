@@ -148,9 +148,18 @@ class Finite(dict[str, Any]):
     """JSON values among which no number is infinite or none, so that the fastest encoder may write them."""
 
 
+class Look(NamedTuple):
+    """A look at which nothing was decided but to hold on, recorded with a later one of the same weights."""
+
+    at: float
+    cursor: int
+    intervals: Sequence[Mapping[str, Any]]
+    verdict: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one look of one run leaves behind; evidence, cursor and decision are never written apart."""
+    """What a look of one run leaves behind; evidence, cursor and decision are never written apart."""
 
     run: str
     """Run id."""
@@ -175,6 +184,8 @@ class Tick:
     run_facts: Mapping[str, Any] = field(default_factory=dict)
     """The run as a whole: {number, control, candidate, revisions, startedAt, endedAt, outcome, policy, watch:
     what the watch after a promotion found}."""
+    earlier: Sequence[Look] = ()
+    """Looks since the last record, oldest first: their evidence is in that of this one."""
 
 
 class History(Protocol):

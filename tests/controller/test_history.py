@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
 from controller.memory_history import MemoryHistory
-from controller.ports import Tick, UnavailableError
+from controller.ports import Look, Tick, UnavailableError
 from tests.support.postgresql import empty, suspended
 
 LOOK = Tick(
@@ -105,6 +105,33 @@ async def test_recording_a_look_again_changes_nothing(history):
     once = await history.run(LOOK.run)
     await history.record(replace(LOOK, decision=PROMOTE))
     assert await history.run(LOOK.run) == once
+
+
+async def test_looks_that_are_recorded_together_come_back_as_if_one_by_one(history):
+    times = [1_010, 1_020, 1_030]
+    looks = [
+        replace(LOOK, at=end + 0.5, cursor=end, intervals=[{**LOOK.intervals[0], "end": end}])
+        for end in times
+    ]
+    alone = [replace(look, run="ml.ranker.2") for look in (LOOK, *looks)]
+    for look in alone:
+        await history.record(look)
+    *earlier, last = [Look(look.at, look.cursor, look.intervals, look.verdict) for look in looks]
+    await history.record(LOOK)
+    await history.record(replace(looks[-1], earlier=earlier))
+    together, each = await history.run(LOOK.run), await history.run("ml.ranker.2")
+    assert last.cursor == together["cursor"] == 1_030
+    assert [tick["cursor"] for tick in together["ticks"]] == [1_000, *times]
+    assert together == {**each, "id": LOOK.run}
+
+
+async def test_looks_that_were_recorded_already_are_not_recorded_again_with_later_ones(history):
+    await history.record(LOOK)
+    earlier = [Look(LOOK.at, LOOK.cursor, LOOK.intervals, {"kind": "Safe"})]
+    await history.record(_later(LOOK, earlier=earlier))
+    run = await history.run(LOOK.run)
+    assert [tick["verdict"] for tick in run["ticks"]] == [LOOK.verdict, LOOK.verdict]
+    assert run["intervals"] == LOOK.intervals
 
 
 async def test_an_older_look_does_not_take_the_place_of_a_newer_one(database):
