@@ -99,6 +99,8 @@ class Applied:
 
     ok: bool
     detail: str = ""
+    retry_after: float | None = None
+    """Seconds after which the answer may be another one, if that is known."""
 
 
 class DataPlane(Protocol):

@@ -44,4 +44,5 @@ class AssumedDataPlane:
         left = self._propagation - (self._clock() - since)
         if left <= 0:
             return Applied(ok=True, detail="by time")
-        return Applied(ok=False, detail=f"the proxies are given {self._propagation:g} s to take it over")
+        detail = f"the proxies are given {self._propagation:g} s to take it over"
+        return Applied(ok=False, detail=detail, retry_after=left)

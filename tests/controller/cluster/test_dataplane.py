@@ -23,6 +23,17 @@ async def test_a_version_is_in_force_after_the_time_of_propagation():
     assert (await proxies.applied(_route(1))).ok
 
 
+async def test_who_has_to_wait_is_told_for_how_long():
+    clock = _Clock()
+    proxies = AssumedDataPlane(5.0, clock)
+    assert (await proxies.applied(_route(1))).retry_after == 5.0
+    clock.now += 3
+    again = (await proxies.applied(_route(1))).retry_after
+    assert again == 2.0
+    clock.now += again
+    assert (await proxies.applied(_route(1))).ok
+
+
 async def test_every_new_version_waits_again():
     clock = _Clock()
     proxies = AssumedDataPlane(5.0, clock)
