@@ -7,7 +7,7 @@ a candidate that is hard to scrape when it is in trouble hides just that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,6 +49,17 @@ class Coverage:
             recent=recent,
             sparse=self.sparse or recent.count("-") > TOLERATED * RECENT,
             resets=self.resets + resets,
+        )
+
+    def measured(self, intervals: int) -> Coverage:
+        """Return the coverage with more intervals, none of which was lost or saw a restart."""
+        if not intervals:
+            return self
+        return replace(
+            self,
+            intervals=self.intervals + intervals,
+            gap=0,
+            recent=(self.recent + "+" * intervals)[-RECENT:],
         )
 
     def as_dict(self) -> dict[str, int]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from analysis.tables import Arm
     from controller.calibration import Row
     from controller.intake import Intake, Rows
+    from controller.ports import Look
     from policies.model import MetricTemplate, RolloutPolicy
 
 SHARE_TEMPLATE = "istio-request-share"
@@ -52,6 +53,8 @@ class Dossier:
     judgement: Judgement = field(default_factory=Judgement)
     intervals: list[dict[str, Any]] = field(default_factory=list)
     """Tables taken in but not recorded yet, for the history."""
+    earlier: Sequence[Look] = ()
+    """Looks that were taken in the lane and not recorded yet, before the one that `intervals` are of."""
     error: str = ""
     """Why intervals could not be read."""
     behind: bool = False
@@ -98,6 +101,18 @@ class Dossier:
             self.engine.take(self.design, intervals)
         self._cover(self.read or intervals)
         self.evidence, self.intake, self.read = state, None, ()
+
+    def follow(self, evidence: Evidence, glance: Glance) -> None:
+        """Take over the evidence of a run that was looked at in the lane, where no interval is lost."""
+        more = evidence.looks - self.evidence.looks
+        if more and evidence.end is not None:
+            self.evidence, self.cursor = evidence, evidence.end
+            self.coverage = {name: each.measured(more) for name, each in self.coverage.items()}
+            self.judge(glance)
+
+    def recorded(self) -> None:
+        """Forget what was to be recorded, and is."""
+        self.intervals, self.earlier = [], ()
 
     def _cover(self, intervals: Sequence[Interval]) -> None:
         """Count what was lost, and lay by what a person should know of it."""
@@ -284,29 +299,37 @@ def tabulate(interval: Interval, series: Mapping[str, Row]) -> list[dict[str, An
 
     The row of the split is always there, with all that is not a table (`controller.replay`).
     """
-    rows: list[dict[str, Any]] = [
-        Finite(
-            metric=name,
-            end=interval.end,
-            control=_counted(table.control),
-            candidate=_counted(table.candidate),
-        )
+    rows = [
+        row_of(name, interval.end, _counted(table.control), _counted(table.candidate))
         for name, table in interval.tables.items()
         if table is not None
     ]
     for row in rows:
         if row["metric"] in series:
             row["series"] = {name: list(each) for name, each in series[row["metric"]].items()}
-    control, candidate = interval.requests or (0, 0)
-    split = Finite(
-        metric=SHARE_TEMPLATE, end=interval.end, intended=interval.intended,
-        control={"total": control, "events": []}, candidate={"total": candidate, "events": []},
-    )  # fmt: skip
-    if interval.dispersion:
-        split["dispersion"] = {name: list(lanes) for name, lanes in interval.dispersion.items()}
+    split = split_row(interval.end, interval.intended, interval.requests or (0, 0), interval.dispersion)
     if interval.inconsistent:
         split["inconsistent"] = list(interval.inconsistent)
     return [*rows, split]
+
+
+def row_of(metric: str, end: int, control: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what one metric showed in an interval, as the history has it."""
+    return Finite(metric=metric, end=end, control=control, candidate=candidate)
+
+
+def split_row(
+    end: int, intended: float, requests: Sequence[int], dispersion: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """Return how the requests of an interval were split, and by what its evidence was divided, likewise."""
+    control, candidate = requests
+    split = Finite(
+        metric=SHARE_TEMPLATE, end=end, intended=intended,
+        control={"total": control, "events": []}, candidate={"total": candidate, "events": []},
+    )  # fmt: skip
+    if dispersion:
+        split["dispersion"] = {name: list(lanes) for name, lanes in dispersion.items()}
+    return split
 
 
 def _counted(arm: Arm | MeanArm) -> dict[str, Any]:

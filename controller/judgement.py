@@ -23,10 +23,10 @@ from controller.engines import by_engine, harm_found
 from controller.ports import Finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from analysis.design import Design, MetricDesign
-    from analysis.evidence import Evidence, MetricEvidence
+    from analysis.evidence import Evidence
     from analysis.glance import Glance, MetricGlance
     from analysis.verdict import RunVerdict
     from controller.engines import EngineRun
@@ -71,7 +71,7 @@ class Found(Judgement):
             "enough": fewest >= design.min_samples,
             "data_end": _data_end(metric.last_data for metric in evidence.metrics),
             "numbers": Later(lambda: {**verdict(design, evidence).as_dict(), **basis()}),
-            "_brief": lambda: _brief(design, evidence, glance),
+            "_brief": lambda: _brief_of(design, evidence, glance),
         }
         for name, value in known.items():
             object.__setattr__(self, name, value)
@@ -136,34 +136,42 @@ def _data_end(ends: Iterable[int | None]) -> int | None:
     return None if None in known else min((end for end in known if end is not None), default=None)
 
 
-def _brief(design: Design, evidence: Evidence, glance: Glance) -> dict[str, Any]:
-    """Return what a report draws of a look, as JSON values named as in the verdict's numbers.
+def _brief_of(design: Design, evidence: Evidence, glance: Glance) -> dict[str, Any]:
+    """Return what a report draws of a look."""
+    found = brief(design, glance, evidence.log_e, [own.log_e for own in evidence.metrics])
+    for metric, own, told in zip(design.metrics, evidence.metrics, found["metrics"], strict=True):
+        if metric.kind == "mean":
+            effect = difference_of(design, own.layout, own)
+            told |= {"difference": effect.estimate, "difference_interval": effect.interval}
+    return found
 
-    In the place of an odds ratio's `interval` stands what `interval_of` makes it of.
+
+def brief(design: Design, glance: Glance, log_e: float, own: Sequence[float]) -> dict[str, Any]:
+    """Return what a report draws of a look, as JSON values named as in the verdict's numbers; not of means.
+
+    `log_e` is that of the run, `own` those of its metrics. In the place of an odds ratio's `interval` stands
+    what `interval_of` makes it of.
     """
-    everything = zip(design.metrics, evidence.metrics, glance.metrics, strict=True)
+    everything = zip(design.metrics, glance.metrics, own, strict=True)
     return Finite(
         kind=glance.kind,
-        e_rollback=e_value(evidence.log_e),
+        e_rollback=e_value(log_e),
         metrics=[_brief_metric(design, *each) for each in everything],
     )
 
 
-def _brief_metric(
-    design: Design, metric: MetricDesign, own: MetricEvidence, glance: MetricGlance
-) -> dict[str, Any]:
-    brief = {
+def _brief_metric(design: Design, metric: MetricDesign, glance: MetricGlance, log_e: float) -> dict[str, Any]:
+    told = {
         "name": metric.name,
         "measure": metric.kind,
-        "e_share": e_value(own.log_e + math.log(1 / len(design.metrics))),
+        "e_share": e_value(log_e + math.log(1 / len(design.metrics))),
         "e_safe": None if glance.log_e_safe is None else e_value(glance.log_e_safe),
     }
     if metric.kind == "mean":
-        effect = difference_of(design, own.layout, own)
-        return {**brief, "difference": effect.estimate, "difference_interval": effect.interval}
+        return told
     likelihood = base64.b64encode(glance.likelihood.astype("<f4").tobytes()).decode("ascii")
     return {
-        **brief,
+        **told,
         "odds_ratio": glance.odds_ratio,
         "likelihood": likelihood,
         "level": design.false_rollback,

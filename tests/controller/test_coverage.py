@@ -43,6 +43,11 @@ def test_intervals_lost_ones_and_the_longest_gap_are_counted(pattern):
     }
 
 
+@given(st.text("+-", max_size=60), st.integers(0, 50))
+def test_intervals_that_were_all_measured_are_counted_at_once_as_one_by_one(pattern, more):
+    assert after(pattern).measured(more) == after(pattern + "+" * more)
+
+
 @pytest.mark.parametrize(
     ("pattern", "sparse"),
     [
