@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from controller.ports import NotFoundError, Ref, RefusedError, UnavailableError
 from controller.standing import Side, Standing
 from controller.status import Copying, Idle, Status
 from policies.model import RolloutPolicy
-from tests.support.crashes import Crash, Killed
+from tests.support.crashes import Fuse, killed_at_each_write
 from tests.support.rig import GOOD, POLICY, ROUTE, Rig, ended, manifests
 from tests.support.situations import NOW, UNDECIDED, open_run, policy, world
 
@@ -230,31 +229,15 @@ async def test_a_manifest_that_is_back_before_the_policy_went_takes_the_deletion
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_kill_at_any_write_of_a_deletion_ends_the_same(tmp_path: Path, *, late: bool) -> None:
-    for kill_at in range(1, 12):
-        if await _story(tmp_path / str(kill_at), kill_at=kill_at, late=late):
-            assert kill_at > 3
-            return
-    pytest.fail("the deletion has more writes than were tried")
+    assert len(await killed_at_each_write(tmp_path, _deletion, late=late)) > 3
 
 
-async def _story(folder: Path, *, kill_at: int, late: bool) -> bool:
-    folder.mkdir()  # noqa: ASYNC240 - a test may wait for its disk
-    rig, fuse = Rig(folder), [kill_at]
-    try:
-        await start(rig)
-        await rig.delete()
-        store, history = rig.store, rig.history
-        rig.store, rig.history = Killed(store, fuse, after=late), Killed(history, fuse, after=late)  # type: ignore[assignment]
-        rig.crash()
-        rig.store, rig.history = store, history
-        for _ in range(8):
-            with suppress(Crash):
-                await rig.looks(3)
-                continue
-            rig.crash()
-        assert await is_gone(rig), f"killed at write {kill_at}"
-        assert await rig.weights() == [100, 0]
-        assert [each[1] for each in await rig.decisions()].count("Deleted") == 1
-        return fuse[0] > 0
-    finally:
-        await rig.close()
+async def _deletion(rig: Rig, fuse: Fuse) -> None:
+    await start(rig)
+    await rig.delete()
+    fuse.light()
+    for _ in range(8):
+        await fuse.survive(rig.looks(3))
+    assert await is_gone(rig)
+    assert await rig.weights() == [100, 0]
+    assert [each[1] for each in await rig.decisions()].count("Deleted") == 1

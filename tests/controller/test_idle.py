@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from controller.ports import RefusedError
 from controller.standing import Side, Standing
 from controller.status import Idle, Roles, Status
 from policies.model import RolloutPolicy
-from tests.support.crashes import Crash, Killed
+from tests.support.crashes import Fuse, killed_at_each_write
 from tests.support.rig import BAD, POLICY, ROUTE, Rig, ended
 from tests.support.situations import NOW, open_run, policy, world
 from tests.support.workloads import Cluster, rolled_out, service, workload
@@ -359,53 +358,28 @@ async def test_a_refusal_is_told_and_not_repeated(rig: Rig, monkeypatch: pytest.
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_kill_at_any_write_loses_no_replicas(tmp_path: Path, *, late: bool) -> None:
     """Down, asleep, up again by `retry`: killed at each write in turn."""
-    for kill_at in range(1, 40):
-        if await _story(tmp_path / str(kill_at), kill_at=kill_at, late=late):
-            assert kill_at > 5
-            return
-    pytest.fail("the story has more writes than were tried")
+    assert len(await killed_at_each_write(tmp_path, _sleep_and_waking, late=late)) > 5
 
 
-async def _story(folder: Path, *, kill_at: int, late: bool) -> bool:
-    folder.mkdir()  # noqa: ASYNC240 - a test may wait for its disk
-    rig, fuse = Rig(folder), [kill_at]
-    try:
-        _, scaler = await start(rig)
-        store, history = rig.store, rig.history
-        asked = False
-        for second in range(45):
-            if second == 0:
-                _arm(rig, fuse, late=late)
-            with suppress(Crash):
-                await rig.run(1)
-            if fuse[0] == 0:
-                fuse[0] = -1
-                rig.crash()
-            assert (rig.store, rig.history) == (store, history)
-            await scaler.follow()
-            status = await rig.status()
-            if status.run and status.run.number == 2:
-                break
-            if phase(status) == "Asleep" and not asked:
-                assert await scaler.replicas() == 0
-                await rig.act("retry")
-                asked = True
-        assert asked, f"killed at write {kill_at}: it never rested"
-        assert (await scaler.replicas(), await scaler.note()) == (3, None), f"killed at write {kill_at}"
-        run = (await rig.status()).run
-        assert run is not None
-        assert run.number == 2
-        return fuse[0] > 0
-    finally:
-        await rig.close()
-
-
-def _arm(rig: Rig, fuse: list[int], *, late: bool) -> None:
-    """Start a controller that is killed at a write; what the rig itself writes does not count."""
-    store, history = rig.store, rig.history
-    rig.store, rig.history = Killed(store, fuse, after=late), Killed(history, fuse, after=late)  # type: ignore[assignment]
-    rig.crash()
-    rig.store, rig.history = store, history
+async def _sleep_and_waking(rig: Rig, fuse: Fuse) -> None:
+    _, scaler = await start(rig)
+    fuse.light()
+    asked = False
+    for _ in range(45):
+        await fuse.survive(rig.run(1))
+        await scaler.follow()
+        status = await rig.status()
+        if status.run and status.run.number == 2:
+            break
+        if phase(status) == "Asleep" and not asked:
+            assert await scaler.replicas() == 0
+            await rig.act("retry")
+            asked = True
+    assert asked, "it never rested"
+    assert (await scaler.replicas(), await scaler.note()) == (3, None)
+    run = (await rig.status()).run
+    assert run is not None
+    assert run.number == 2
 
 
 async def test_no_weight_goes_to_what_is_scaled_to_zero(rig: Rig) -> None:

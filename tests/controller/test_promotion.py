@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from controller.standing import Side, Standing
 from controller.status import Copying, Roles, Run, Status
 from controller.workloads import Name, read_workload
 from policies.model import RolloutPolicy
-from tests.support.crashes import Crash, Killed
+from tests.support.crashes import Fuse, killed_at_each_write
 from tests.support.rig import GOOD, POLICY, Rig
 from tests.support.situations import CONFIRMED, NOW, open_run, policy, world
 from tests.support.workloads import Cluster, past_deadline, workload
@@ -368,43 +367,25 @@ async def test_abort_before_the_control_changed_is_a_rollback(
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_kill_at_any_write_copies_once_and_ends_the_same(tmp_path: Path, *, late: bool) -> None:
-    expected = await _story(tmp_path / "whole", kill_at=0, late=late)
-    assert expected["weights"] == [100, 0]
-    assert expected["phase"] == "Done"
-    for kill_at in range(1, 40):
-        told = await _story(tmp_path / f"killed-{kill_at}", kill_at=kill_at, late=late)
-        unfired = told.pop("unfired")
-        assert told == {key: expected[key] for key in told}, f"killed at write {kill_at}"
-        if unfired:
-            return
-    pytest.fail("the story has more writes than were tried")
+    *killed, whole = await killed_at_each_write(tmp_path, _copy, late=late)
+    assert (whole["weights"], whole["phase"]) == ([100, 0], "Done")
+    assert len(killed) > 5
+    for kill_at, told in enumerate(killed, start=1):
+        assert told == whole, f"killed at write {kill_at}"
 
 
-async def _story(folder: Path, *, kill_at: int, late: bool) -> dict[str, Any]:
-    folder.mkdir()  # noqa: ASYNC240 - a test may wait for its disk
-    rig, fuse = Rig(folder), [kill_at]
+async def _copy(rig: Rig, fuse: Fuse) -> dict[str, Any]:
     cluster = await start(rig)
-    try:
-        await rig.run(300, until=in_phase("Writing"))
-        store, history = rig.store, rig.history
-        rig.store, rig.history = Killed(store, fuse, after=late), Killed(history, fuse, after=late)  # type: ignore[assignment]
-        rig.crash()
-        rig.store, rig.history = store, history
-        for _ in range(40):
-            with suppress(Crash):
-                await rig.run(1)
-            if fuse[0] == 0:
-                fuse[0] = -1
-                rig.crash()
-            if await image(rig) == "model:2":
-                await roll(rig, cluster)
-        status = await rig.status()
-        target = await rig.store.get(CONTROL)
-        return {
-            "weights": await rig.weights(), "phase": run_of(status).copying.phase,  # type: ignore[union-attr]
-            "run": run_of(status).number, "settled": status.settled, "roles": status.roles,
-            "generation": target["metadata"]["generation"], "revision": read_workload(target).revision,
-            "unfired": fuse[0] > 0,
-        }  # fmt: skip
-    finally:
-        await rig.close()
+    await rig.run(300, until=in_phase("Writing"))
+    fuse.light()
+    for _ in range(40):
+        await fuse.survive(rig.run(1))
+        if await image(rig) == "model:2":
+            await roll(rig, cluster)
+    status = await rig.status()
+    target = await rig.store.get(CONTROL)
+    return {
+        "weights": await rig.weights(), "phase": run_of(status).copying.phase,  # type: ignore[union-attr]
+        "run": run_of(status).number, "settled": status.settled, "roles": status.roles,
+        "generation": target["metadata"]["generation"], "revision": read_workload(target).revision,
+    }  # fmt: skip

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.processes import alive, of_folder
+from tests.support.recorded import assert_recorded_once, assert_steps_in_order
 from tests.support.standalone import LONG, QUICK, Standalone
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
 pytestmark = pytest.mark.real
 
@@ -59,7 +59,11 @@ async def test_sigkill_at_random_moments_costs_no_request_and_no_step(tmp_path: 
         assert (await stack.run()).id == run.id
         assert await stack.pids() == pids
         assert stack.load.lost == {}
-        await assert_recorded_once(stack, await stack.history())
+        history = await stack.history()
+        assert_recorded_once(history, stack.load)
+        assert_steps_in_order(history, [*(step["weight"] for step in STEPS), 100])
+        actions = [decision["action"] for decision in history["decisions"]]
+        assert actions == ["Start", *itertools.repeat("Advance", len(STEPS) - 1), "Promote"]
 
 
 async def test_sigkill_at_random_moments_does_not_save_a_bad_candidate(tmp_path: Path) -> None:
@@ -73,22 +77,6 @@ async def test_sigkill_at_random_moments_does_not_save_a_bad_candidate(tmp_path:
         assert await stack.decided() == ("RolledBack", "Harmful")
         assert await stack.weights() == [100, 0]
         assert stack.load.lost == {}
-
-
-async def assert_recorded_once(stack: Standalone, history: dict[str, Any]) -> None:
-    """Every interval once and in order, no request counted twice, every step once and in order."""
-    ends = [row["end"] for row in history["intervals"] if row["metric"] == "istio-error-rate"]
-    assert ends == sorted(set(ends))
-    counted = sum(
-        row[arm]["total"]
-        for row in history["intervals"] if row["metric"] == "istio-error-rate"
-        for arm in ("control", "candidate")
-    )  # fmt: skip
-    assert 0 < counted <= stack.load.total
-    shares = [decision["weights"]["candidate"] for decision in history["decisions"]]
-    assert shares == [*(step["weight"] for step in STEPS), 100]
-    actions = [decision["action"] for decision in history["decisions"]]
-    assert actions == ["Start", *itertools.repeat("Advance", len(STEPS) - 1), "Promote"]
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "down", "down without a controller"])

@@ -16,7 +16,7 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
@@ -26,8 +26,7 @@ from controller.ports import NotFoundError, Ref
 from controller.standalone.listening import pick_port
 from tests.support import chart, mesh
 from tests.support.standalone import LONG, Said, policy
-from tests.support.upstream import Load, Upstream, serving
-from tests.support.watched import BASE_RATE, PATIENCE, REQUESTS_PER_SECOND, Watched
+from tests.support.watched import PATIENCE, Staged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,11 +105,8 @@ class Replica:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-class InCluster(Watched):
-    """One rollout in a namespace of a cluster; an async context manager.
-
-    `start=False` leaves controllers and load to the test, `load=False` sends nothing.
-    """
+class InCluster(Staged):
+    """One rollout in a namespace of a cluster."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, folder: Path, *, steps: Any = LONG,
@@ -119,48 +115,31 @@ class InCluster(Watched):
         start: bool = True, load: bool = True, chart_values: Mapping[str, Any] | None = None,
         lease: Ref | None = None,
     ) -> None:  # fmt: skip
+        self.host = f"{HOST}.{namespace}.svc.cluster.local"
+        super().__init__(f"{cluster.gateway_url}/", self.host, start=start, load=load)
         self.lease = lease or Ref("Lease", namespace, chart.lease_name(namespace))
         self.cluster, self.namespace, self.folder = cluster, namespace, folder
         self.policy_ref = Ref("RolloutPolicy", namespace, HOST)
         self.route_ref = Ref("VirtualService", namespace, HOST)
-        self.host = f"{HOST}.{namespace}.svc.cluster.local"
         self.policy = policy(steps, **(decision or {}))
         self.policy["metadata"]["namespace"] = namespace
         self.policy["spec"] |= spec or {}
         self.policy["spec"]["service"]["host"] = self.host
-        self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
-        self.load = Load(f"{cluster.gateway_url}/", self.host, REQUESTS_PER_SECOND)
         self.kubeconfig = kubeconfig
         self.history_url = history or f"sqlite:///{folder / 'history.db'}"
         self.replicas: list[Replica] = []
-        self._count, self._options, self._start, self._load = replicas, options, start, load
+        self._count, self._options = replicas, options
         self._chart = {"namespaces": [namespace], **(chart_values or {})}
-        self._stack = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        try:
-            for upstream in (self.control, self.candidate):
-                await self._stack.enter_async_context(serving(upstream))
-            secure = ssl.create_default_context(cafile=str(self.cluster.ca))
-            self._http = await self._stack.enter_async_context(
-                aiohttp.ClientSession(
-                    headers={"Authorization": f"Bearer {self.cluster.token}"},
-                    connector=aiohttp.TCPConnector(ssl=secure),
-                )
+    async def _prepare(self) -> None:
+        secure = ssl.create_default_context(cafile=str(self.cluster.ca))
+        self._http = await self._stack.enter_async_context(
+            aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {self.cluster.token}"},
+                connector=aiohttp.TCPConnector(ssl=secure),
             )
-            self.session = await self._stack.enter_async_context(aiohttp.ClientSession())
-            await asyncio.to_thread(self._prepare)
-            if self._start:
-                await self.up()
-            if self._start and self._load:
-                await self._stack.enter_async_context(self.load)
-        except BaseException:
-            await self._end()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        )
+        await asyncio.to_thread(self._install)
 
     async def _end(self) -> None:
         """End every controller as Kubernetes does, and let no finalizer keep the namespace."""
@@ -169,7 +148,7 @@ class InCluster(Watched):
         finally:
             await asyncio.gather(*(each.stop() for each in self.replicas if each.alive))
 
-    def _prepare(self) -> None:
+    def _install(self) -> None:
         if self.kubeconfig is None:
             self.kubeconfig = chart.install(self.cluster, self.namespace, **self._chart)
         self.apply(*self.manifests())

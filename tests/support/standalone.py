@@ -7,14 +7,13 @@ asserted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
@@ -26,8 +25,7 @@ from controller.standalone.processes import DataPlaneProcesses
 from controller.standalone.store import LocalStore
 from tests.support import mesh
 from tests.support.processes import end_all_of, of_folder
-from tests.support.upstream import Load, Upstream, serving
-from tests.support.watched import BASE_RATE, PATIENCE, REQUESTS_PER_SECOND, Watched
+from tests.support.watched import PATIENCE, Staged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,49 +98,29 @@ def _environment() -> dict[str, str]:
     return {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
 
 
-class Standalone(Watched):
-    """One folder, its Penstock, its upstreams and its load; an async context manager.
-
-    `start=False` leaves `up` and the load to the test, `load=False` sends nothing.
-    """
+class Standalone(Staged):
+    """One folder, its Penstock, its upstreams and its load."""
 
     def __init__(
         self, folder: Path, *, steps: Any = LONG, decision: Mapping[str, Any] | None = None,
         options: tuple[str, ...] = (), start: bool = True, load: bool = True,
     ) -> None:  # fmt: skip
+        self.api_port, self.traffic_port = pick_port(), pick_port()
+        self.api = f"http://127.0.0.1:{self.api_port}"
+        super().__init__(f"http://127.0.0.1:{self.traffic_port}/", HOST, start=start, load=load, api=self.api)
         self.policy_ref, self.route_ref = POLICY, ROUTE
         self.home = folder
         self.folder = folder / "manifests"
         self.layout = Layout(self.folder)
         self.log = folder / "penstock.log"
         self.policy = policy(steps, **(decision or {}))
-        self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
-        self.api_port, self.traffic_port = pick_port(), pick_port()
-        self.api = f"http://127.0.0.1:{self.api_port}"
-        self.load = Load(f"http://127.0.0.1:{self.traffic_port}/", HOST, REQUESTS_PER_SECOND)
-        self._options, self._start, self._load = options, start, load
+        self._options = options
         self._controller: asyncio.subprocess.Process | None = None
-        self._stack = contextlib.AsyncExitStack()
         self._store: LocalStore | None = None
 
-    async def __aenter__(self) -> Self:
+    async def _prepare(self) -> None:
         self.folder.mkdir()
-        try:
-            for upstream in (self.control, self.candidate):
-                await self._stack.enter_async_context(serving(upstream))
-            self.session = await self._stack.enter_async_context(aiohttp.ClientSession(self.api))
-            self.write_manifests()
-            if self._start:
-                await self.up()
-            if self._start and self._load:
-                await self._stack.enter_async_context(self.load)
-        except BaseException:
-            await self._end()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        self.write_manifests()
 
     async def _end(self) -> None:
         """End Penstock as Ctrl-C does, then assert that nothing was left; end what was all the same."""

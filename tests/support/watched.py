@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
 
 from controller.ports import NotFoundError, Ref
 from controller.status import Status
 from policies.units import Duration
+from tests.support.upstream import Load, Upstream, serving
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from controller.ports import Object
     from controller.status import Run
-    from tests.support.upstream import Load, Upstream
 
 PATIENCE = 45.0
 BASE_RATE = 0.05
@@ -149,3 +151,46 @@ class Watched:
         status = await self.until(lambda s: s.run and s.run.outcome and s.run.applied, "a decision")
         assert status.run is not None
         return status.run.outcome, status.run.reason
+
+
+class Staged(Watched):
+    """A rollout with upstreams, load and controllers of its own; an async context manager.
+
+    `start=False` leaves controllers and load to the test, `load=False` sends nothing.
+    """
+
+    def __init__(self, url: str, host: str, *, start: bool, load: bool, api: str | None = None) -> None:
+        self.control, self.candidate = Upstream("v1", BASE_RATE), Upstream("v2", BASE_RATE)
+        self.load = Load(url, host, REQUESTS_PER_SECOND)
+        self._start, self._load, self._api = start, load, api
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            for upstream in (self.control, self.candidate):
+                await self._stack.enter_async_context(serving(upstream))
+            self.session = await self._stack.enter_async_context(aiohttp.ClientSession(self._api))
+            await self._prepare()
+            if self._start:
+                await self.up()
+            if self._start and self._load:
+                await self._stack.enter_async_context(self.load)
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _prepare(self) -> None:
+        """Write what there is before the controllers start; the upstreams have their ports."""
+        raise NotImplementedError
+
+    async def up(self) -> None:
+        """Start the controllers and wait until they serve."""
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        """End the controllers and all that is on the stack."""
+        raise NotImplementedError

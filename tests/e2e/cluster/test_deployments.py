@@ -41,8 +41,8 @@ class Deployed(InCluster):
             obj["metadata"]["namespace"] = self.namespace
         return [*own, *rest]
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _install(self) -> None:
+        super()._install()
         ports = {"v1": self.control.port, "v2": self.candidate.port}
         self._stack.enter_context(on_loopback(self.cluster, self.namespace, HOST, ports))
 
