@@ -110,6 +110,11 @@ class Dossier:
             self.coverage = {name: each.measured(more) for name, each in self.coverage.items()}
             self.judge(glance)
 
+    @property
+    def unrecorded(self) -> bool:
+        """Whether anything was taken in that is not recorded yet."""
+        return bool(self.intervals or self.earlier)
+
     def recorded(self) -> None:
         """Forget what was to be recorded, and is."""
         self.intervals, self.earlier = [], ()

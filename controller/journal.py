@@ -66,7 +66,7 @@ class Journal:
             self._recorder.recovered("history")
             for rollout in rollouts:
                 if rollout.dossier:
-                    rollout.dossier.intervals = []
+                    rollout.dossier.recorded()
 
     async def _write_deferred(self) -> None:
         while self._unrecorded:

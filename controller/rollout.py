@@ -18,11 +18,12 @@ from controller.status import Run, to_rfc3339
 from controller.watching import Watch, begin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from controller.decision import Action
     from controller.dossier import Dossier
     from controller.inventory import Entry
+    from controller.ports import Look
     from controller.scene import Scene
     from controller.workloads import Selection
 
@@ -182,7 +183,7 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
     run, dossier = decision.status.run, rollout.dossier
     news = decision.notable and decision.action not in UNRECORDED
     watch = rollout.watch if run and rollout.watch and rollout.watch.run == run.id else None
-    if run is None or not (news or (dossier and dossier.intervals) or (watch and watch.advanced)):
+    if run is None or not (news or (dossier and dossier.unrecorded) or (watch and watch.advanced)):
         return None
     known = watch or dossier
     return Tick(
@@ -192,6 +193,17 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
         verdict=dict(case.judgement.numbers) if news else case.judgement.brief,
         decision=kept(decision, case) if news else None,
         is_look=watch is None or dossier is not None, run_facts=_facts(rollout.entry, run, watch),
+        earlier=dossier.earlier if dossier else (),
+    )  # fmt: skip
+
+
+def tick_of_hold(entry: Entry, run: Run, dossier: Dossier, looks: Sequence[Look]) -> Tick:
+    """Return what looks of an open run leave in the history at which nothing was decided but to hold on."""
+    *earlier, last = looks
+    return Tick(
+        run=run.id, policy=entry.policy.key, at=last.at, cursor=last.cursor, weights=Finite(run.weights),
+        intervals=last.intervals, evidence=dossier.stored(), verdict=last.verdict,
+        run_facts=_facts(entry, run, None), earlier=earlier,
     )  # fmt: skip
 
 
