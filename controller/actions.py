@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
 from controller.status import COPY_OVER
+from controller.words import printable
 from policies.model import ManualAction
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ ANNOTATION = "penstock.dev/action"
 VERBS: tuple[str, ...] = get_args(ManualAction.model_fields["verb"].annotation)
 BY_HAND = re.compile(r"\s*([a-z-]+):(\S+)\s*")
 LONGEST_NONCE = 63
+LONGEST_TEXT = 1024
+"""An annotation may have 256 KiB, and nested deeply enough, reading it ends in a RecursionError."""
 
 
 class MalformedError(ValueError):
@@ -81,6 +84,8 @@ def _asked(obj: Object) -> tuple[list[Action], str]:
 def _parsed(text: str) -> Any:
     if short := BY_HAND.fullmatch(text):
         return {"verb": short[1], "nonce": short[2], "actor": "annotation"}
+    if len(text) > LONGEST_TEXT:
+        raise MalformedError(f"it has more than {LONGEST_TEXT} characters")
     try:
         return json.loads(text)
     except ValueError as error:
@@ -93,9 +98,9 @@ def _action(data: Any) -> Action:
     verb, nonce = str(data["verb"]), str(data["nonce"])
     if verb not in VERBS:
         raise MalformedError(f"unknown verb {verb[:80]!r}; there are {', '.join(VERBS)}")
-    if len(nonce) > LONGEST_NONCE:
-        raise MalformedError(f"a nonce has at most {LONGEST_NONCE} characters")
-    return Action(nonce, verb, str(data.get("actor") or "unknown")[:128])
+    if len(nonce) > LONGEST_NONCE or not nonce.isprintable():
+        raise MalformedError(f"a nonce has at most {LONGEST_NONCE} characters, all of them printable")
+    return Action(nonce, verb, printable(str(data.get("actor") or "unknown")[:128]))
 
 
 def request(obj: Object, verb: str, actor: str) -> tuple[str, list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from controller.status import from_rfc3339
+from controller.words import printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -108,9 +109,8 @@ def _where(pod: Object, status: Mapping[str, Any]) -> str:
     return f"container {status.get('name')} of pod {pod['metadata']['name']}"
 
 
-def _short(text: str) -> str:
-    words = " ".join(str(text).split())
-    return words if len(words) <= LAST_WORDS else words[: LAST_WORDS - 3] + "..."
+def _short(text: object) -> str:
+    return shortened(printable(str(text)), LAST_WORDS)
 
 
 def _listed(words: Sequence[str]) -> str:

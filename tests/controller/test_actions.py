@@ -68,11 +68,19 @@ def test_an_action_is_read_from_the_annotation_or_the_spec_and_an_abort_goes_fir
         ('{"nonce": "1"}', "has a verb and a nonce"),
         ("explode:1", "unknown verb 'explode'; there are pause, resume"),
         (f"abort:{'x' * 64}", "at most 63 characters"),
+        ("[" * 100_000, "more than 1024 characters"),
+        ('{"verb": "abort", "nonce": "\\ud800"}', "all of them printable"),
+        ('{"verb": "abort", "nonce": "a\\nb"}', "all of them printable"),
     ],
 )
 def test_what_is_malformed_is_no_action_and_is_told(text: str, words: str) -> None:
     assert pending(asking(text), FRESH) is None
     assert words in ignored(asking(text), FRESH)
+
+
+def test_who_asks_cannot_command_the_terminal_of_whoever_reads_it() -> None:
+    text = json.dumps({"verb": "abort", "nonce": "1", "actor": "ann\x1b[2J\n\ud800"})
+    assert pending(asking(text), FRESH) == Action("1", "abort", "ann�[2J �")
 
 
 def test_a_malformed_annotation_does_not_hide_the_action_of_the_spec() -> None:
