@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
@@ -127,13 +129,21 @@ class Connection:
         old, self._client, self._identity = self._client, ApiClient(configuration), identity
         rest = self._client.rest_client
         rest.pool_manager = self._session(rest.ssl_context)
+        if not rest.proxy:
+            rest.proxy, rest.proxy_headers = _proxy(self.server)
         if old is not None:
             await old.close()
 
     def _session(self, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-        """Return the package's session, without a limit (each watch holds a socket), with sockets of ours."""
+        """Return the package's session, without a limit (each watch holds a socket), with sockets of ours.
+
+        It is not to look into the environment: it would ask two threads at each request, and refuse to send
+        our token where a .netrc knows a password for the same host.
+        """
         connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=self._socket)
-        return aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=READ_BUFFER)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BUFFER
+        )
 
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, *_ = address
@@ -156,6 +166,19 @@ class Connection:
             persist_config=False,
         )
         return str(loader.current_context["context"].get("namespace") or "default")
+
+
+def _proxy(server: str) -> tuple[str | None, dict[str, str] | None]:
+    """Return the proxy that the environment names for a server, and the headers with its password."""
+    address = urlsplit(server)
+    named = getproxies().get(address.scheme)
+    if not named or proxy_bypass(address.netloc):
+        return None, None
+    proxy, headers = urlsplit(named), None
+    if proxy.username is not None:
+        user, password = unquote(proxy.username), unquote(proxy.password or "")
+        headers = {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)}
+    return proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl(), headers
 
 
 def _default() -> Path | None:

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kubernetes.aio.config import incluster_config
@@ -198,6 +199,73 @@ async def test_the_kernel_does_not_send_again_for_minutes(server, tmp_path):
     [made] = opened._sockets
     assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
     await opened.close()
+
+
+@pytest.fixture
+async def http_proxy():
+    """Yield the address of a proxy that opens no way, and the heads of the requests that it was given."""
+    heads = []
+
+    async def refuse(reader, writer):
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 403 Not that way\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    running = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    yield f"127.0.0.1:{running.sockets[0].getsockname()[1]}", heads
+    running.close()
+    await running.wait_closed()
+
+
+@pytest.mark.real
+async def test_the_proxy_that_the_environment_names_is_used_with_its_password(
+    server, tmp_path, monkeypatch, http_proxy
+):
+    address, heads = http_proxy
+    monkeypatch.setenv("https_proxy", f"http://me:se%40cret@{address}")
+    path = server.kubeconfig(tmp_path / "config")
+    path.write_text(path.read_text().replace(server.url, "https://api.invalid"))
+    client = await Kube.open(path)
+    with pytest.raises(UnavailableError, match="Not that way"):
+        await client.call(GET)
+    await client.close()
+    first, *headers = heads[0].split("\r\n")
+    assert first.startswith("CONNECT api.invalid:443 ")
+    assert "Proxy-Authorization: Basic bWU6c2VAY3JldA==" in headers
+    assert not any(header.startswith("Authorization") for header in headers)  # our token is not the proxy's
+
+
+@pytest.mark.real
+async def test_a_server_that_the_environment_excepts_is_asked_directly(
+    server, tmp_path, monkeypatch, http_proxy
+):
+    address, heads = http_proxy
+    monkeypatch.setenv("http_proxy", f"http://{address}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    client = await Kube.open(server.kubeconfig(tmp_path / "config"))
+    assert (await client.call(GET))["spec"] == {"weight": 1}
+    await client.close()
+    assert heads == []
+
+
+async def test_a_password_for_the_same_host_in_a_netrc_is_not_ours_to_use(server, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    client = await Kube.open(server.kubeconfig(tmp_path / "config"))
+    await client.call(GET)
+    assert server.headers[-1]["Authorization"] == "Bearer secret"
+    await client.close()
+
+
+async def test_a_request_needs_no_thread(server, client):
+    asyncio.get_running_loop().set_default_executor(NoThreads())
+    assert (await client.call(GET))["spec"] == {"weight": 1}
+
+
+class NoThreads(ThreadPoolExecutor):
+    def submit(self, *_args, **_more):
+        raise AssertionError("a thread was asked for")
 
 
 async def test_an_answer_that_is_no_json_is_unavailable(server, client):
