@@ -119,7 +119,8 @@ class Objects:
         self._changes += 1
         old = self._by_name.pop((kind, name), None)
         for host in _hosts(old) if old else ():
-            del self._by_host[kind, _key(host, self.namespace)][name]
+            # two spellings of one host have one place
+            self._by_host[kind, _key(host, self.namespace)].pop(name, None)
 
     def named(self, kind: str, name: str) -> Object | None:
         """Return the object of a kind with this name."""

@@ -45,6 +45,17 @@ def test_a_service_entry_comes_before_a_service_of_the_same_name() -> None:
     assert (found.missing, found.selections) == ({}, {})
 
 
+def test_a_service_entry_with_two_spellings_of_one_host_can_change_and_go() -> None:
+    entry = endpoints("ranker")
+    entry["spec"]["hosts"] = ["ranker", "ranker.default.svc.cluster.local"]
+    objects = Objects("default", [entry])
+    newer = {**entry, "spec": {**entry["spec"], "resolution": "DNS"}}
+    objects.put(newer)
+    assert objects.about("ServiceEntry", "ranker") == [newer]
+    objects.drop("ServiceEntry", entry["metadata"]["name"])
+    assert objects.about("ServiceEntry", "ranker") == []
+
+
 def test_a_service_entry_can_select_workloads() -> None:
     found = scene(selector_entry(app="ranker"), workload("v1"), workload("v2", "StatefulSet"))
     assert found.missing == {}
