@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """How often an action is tried on an object that keeps changing."""
+EVENTS = 500
+"""The most events that are told at once."""
+EVERY_EVENT = 1_000_000
+"""So many are asked for before those that nobody wants are left out."""
 CHECK_SECONDS = 2.0
 """How long a part may take to say how it is: the kubelet ends a process whose health is not told in time."""
 
@@ -92,10 +96,17 @@ class ControllerBackend:
         return nonce
 
     async def events(self, namespace: str | None = None, name: str | None = None) -> list[Object]:
-        """Return events of one rollout, of a namespace, or of all."""
-        ref = Ref("RolloutPolicy", namespace, name) if namespace and name else None
-        found = await self._events.events(ref, limit=500)
-        return [each for each in found if namespace is None or each["object"]["namespace"] == namespace]
+        """Return the newest events of one rollout, of a namespace, of a name in all namespaces, or of all."""
+        if namespace and name:
+            return list(await self._events.events(Ref("RolloutPolicy", namespace, name), limit=EVENTS))
+        wanted = {"namespace": namespace, "name": name}
+        found = await self._events.events(limit=EVERY_EVENT if namespace or name else EVENTS)
+        chosen = [
+            each
+            for each in found
+            if all(value in {None, each["object"][key]} for key, value in wanted.items())
+        ]
+        return chosen[:EVENTS]
 
     async def changes(self) -> AsyncIterator[dict[str, Any]]:
         """Yield changes from now on; a rollout comes with its newest verdict."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.backend import ATTEMPTS, ControllerBackend
+from controller.backend import ATTEMPTS, EVENTS, ControllerBackend
 from controller.news import News
-from controller.ports import ConflictError
+from controller.ports import ConflictError, Ref
 from tests.support.rig import BAD, GOOD, Rig, ended
 
 if TYPE_CHECKING:
@@ -53,6 +53,41 @@ async def test_an_action_does_not_try_for_ever(rig: Rig) -> None:
     contest(rig, ATTEMPTS)
     with pytest.raises(ConflictError):
         await backend(rig).act("default", "ranker", "abort", "ann")
+
+
+class Told:
+    """A store of events: one of a quiet namespace, then many of another."""
+
+    def __init__(self) -> None:
+        names = ("ranker", "search") * EVENTS
+        self.kept = [*(about("other", name) for name in names), about("ml", "ranker")]
+
+    async def events(self, ref: Ref | None = None, limit: int = 100) -> list[Object]:
+        return [each for each in self.kept if ref is None or each["object"] == ref._asdict()][:limit]
+
+
+def about(namespace: str, name: str) -> Object:
+    return {"reason": "Started", "object": Ref("RolloutPolicy", namespace, name)._asdict()}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "expected"),
+    [
+        ("ml", "ranker", {"ml/ranker"}),
+        ("ml", None, {"ml/ranker"}),
+        (None, "ranker", {"other/ranker"}),
+        (None, "search", {"other/search"}),
+        (None, None, {"other/ranker", "other/search"}),
+    ],
+)
+async def test_events_can_be_asked_for_by_name_by_namespace_and_by_both(
+    namespace: str | None, name: str | None, expected: set[str]
+) -> None:
+    parts: dict[str, Any] = dict.fromkeys(("store", "history", "telemetry", "verdicts", "findings"))
+    asked = ControllerBackend(events=Told(), news=News(), checks={}, **parts)
+    found = [each["object"] for each in await asked.events(namespace, name)]
+    assert {f"{each['namespace']}/{each['name']}" for each in found} == expected
+    assert len(found) <= EVENTS
 
 
 @pytest.mark.parametrize(("verb", "words"), [("abort", "no run is in progress"), ("retry", "a run is")])
