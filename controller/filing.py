@@ -61,8 +61,8 @@ class Cells(NamedTuple):
 
     `order` has the rows of the series, those of cell i from `starts[i]` on. For a histogram, `buckets` has
     the rows again, now without series that are no buckets, in the order of their edges; bucket j begins at
-    `bucket_starts[j]`. The buckets of cell i are those from `first_bucket[i]` on, and `places[i]` has the
-    number of each by its edge.
+    `bucket_starts[j]`, belongs to cell `owner[j]`, whose last bucket is `last[j]`. `places[i]` has the number
+    of each bucket of cell i by its edge.
     """
 
     number: Mapping[Key, int]
@@ -70,7 +70,8 @@ class Cells(NamedTuple):
     starts: Ints
     buckets: Ints
     bucket_starts: Ints
-    first_bucket: Ints
+    owner: Ints
+    last: Ints
     places: Sequence[Mapping[float, int]]
 
 
@@ -182,20 +183,19 @@ def _cells_of(filing: Filing, level: Level) -> Cells:
         process = filing.instances[row] if level.processes else None
         members[service, version if level.versions else None, process].append(row)
     buckets: list[list[int]] = []
-    first, places = [], []
+    places: list[dict[float, int]] = []
     for rows in members.values():
         by_edge: dict[float, list[int]] = defaultdict(list)
         for row in rows:
             if filing.edges[row] != NO_EDGE:
                 by_edge[filing.edges[row]].append(row)
         rising = sorted(by_edge)
-        first.append(len(buckets))
         places.append({edge: number for number, edge in enumerate(rising, start=len(buckets))})
         buckets += [by_edge[edge] for edge in rising]
     number = {key: place for place, key in enumerate(members)}
-    return Cells(
-        number, *_joined([*members.values()]), *_joined(buckets), np.array(first, dtype=np.int64), places
-    )
+    sizes = np.array([len(each) for each in places], dtype=np.int64)
+    owner, last = np.repeat(np.arange(sizes.size), sizes), np.repeat(np.cumsum(sizes) - 1, sizes)
+    return Cells(number, *_joined([*members.values()]), *_joined(buckets), owner, last, places)
 
 
 def _joined(groups: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:

@@ -66,6 +66,11 @@ class IndexedReading:
     """Instant -> its number."""
     _tallies: dict[Level, Tally] = field(default_factory=dict)
 
+    def column(self, start: int, end: int) -> int | None:
+        """Return the number of the interval from `start` to `end`; None if it is none of this reading's."""
+        column = self.columns.get(start)
+        return column if column is not None and self.columns.get(end) == column + 1 else None
+
     def rows(self, arm: ArmKey) -> list[int]:
         """Return the series of one version."""
         return self.filing.rows(arm)
@@ -202,8 +207,8 @@ def _observe(
     resets = resets_of(reading, fell) if fell else {}
     result = []
     for instant in ends:
-        column = reading.columns.get(instant - ends.step)
-        if column is None or reading.columns.get(instant) != column + 1:
+        column = reading.column(instant - ends.step, instant)
+        if column is None:
             result.append(_Observed())
         elif column in lost:
             result.append(_Observed(inconsistent=lost[column]))

@@ -27,21 +27,18 @@ if TYPE_CHECKING:
     from policies.model import RolloutPolicy
 
 Asked = tuple[str, tuple[float, ...]]
-"""A template, and the edges that are judged of it."""
+"""A template, and the edges that are judged of it (none of a proportion)."""
 
 
-class _Where(NamedTuple):
+class Where(NamedTuple):
     """Where one reading has the counts of one version."""
 
     level: Level
     place: Place
 
 
-class _Places(NamedTuple):
-    """The same of control and candidate, and the filing that says so; None: not ordinary."""
-
-    filing: Filing
-    both: tuple[_Where, _Where] | None
+Both = tuple[Where, Where]
+"""The same of control and candidate."""
 
 
 @dataclass(slots=True)
@@ -51,56 +48,47 @@ class Plain:
     policy: RolloutPolicy
     run: Run
     target: Target
-    _places: dict[Asked, _Places] = field(default_factory=dict)
-    _divisor: tuple[Calibration, Mapping[str, tuple[float, ...]] | None] | None = None
-    _delayed: bool = field(init=False)
-    _asked: Mapping[str, Asked] = field(init=False)
-    """By metric."""
-    _split: Asked = field(init=False)
+    delayed: bool = field(init=False)
+    """Whether some time is left out after a change of weights; then nothing is ordinary."""
+    metrics: Mapping[str, Asked] = field(init=False)
+    """What is asked for by each metric, in the order of the design."""
+    split: Asked = field(init=False)
+    """What is asked for by the split of the requests."""
     _wanted: Sequence[Asked] = field(init=False)
     """All that is asked for, each once."""
+    _places: dict[Asked, tuple[Filing, Both | None]] = field(default_factory=dict)
+    _divisor: tuple[Calibration, Mapping[str, tuple[float, ...]] | None] | None = None
 
     def __post_init__(self) -> None:
         target = self.target
-        self._delayed = any(settling_seconds(self.policy).values())
-        self._asked = {name: (key, tuple(target.edges.get(name, ()))) for name, key in target.metrics.items()}
-        self._split = target.share, ()
-        self._wanted = [*dict.fromkeys([*self._asked.values(), self._split])]
+        self.delayed = any(settling_seconds(self.policy).values())
+        edges = {name: tuple(target.edges.get(name, ())) for name in target.metrics}
+        self.metrics = {name: (key, edges[name]) for name, key in target.metrics.items()}
+        self.split = target.share, ()
+        self._wanted = [*dict.fromkeys([*self.metrics.values(), self.split])]
 
     def intake(
         self, index: Mapping[str, IndexedReading], start: int, end: int, calibration: Calibration | None
     ) -> Intake | None:
         """Return what the judge gets of the interval from `start` to `end`, if that is ordinary."""
-        dispersion = self._dispersion(calibration)
-        if dispersion is None or self._delayed:
+        dispersion = self.divisor(calibration)
+        if dispersion is None or self.delayed:
             return None
         found = {asked: self._table(index, asked, start, end) for asked in self._wanted}
         known = {asked: table for asked, table in found.items() if table is not None}
         if len(known) < len(found):
             return None
-        split = known[self._split]
+        split = known[self.split]
         interval = Interval(
             end=end,
             intended=self.target.intended,
-            tables={name: known[asked] for name, asked in self._asked.items()},
+            tables={name: known[asked] for name, asked in self.metrics.items()},
             requests=(split.control.total, split.candidate.total),
             dispersion=dispersion,
         )
         return Intake([interval], [{}], calibration)
 
-    def _table(self, index: Mapping[str, IndexedReading], asked: Asked, start: int, end: int) -> Table | None:
-        reading = index.get(asked[0])
-        column = reading.columns.get(start) if reading else None
-        if reading is None or column is None or reading.columns.get(end) != column + 1:
-            return None
-        known = self._places.get(asked)
-        if known is None or known.filing is not reading.filing:
-            known = self._places[asked] = _Places(reading.filing, _found(self.target, reading, asked[1]))
-        if known.both is None:
-            return None
-        return _read(reading, known.both, column, end)
-
-    def _dispersion(self, calibration: Calibration | None) -> Mapping[str, tuple[float, ...]] | None:
+    def divisor(self, calibration: Calibration | None) -> Mapping[str, tuple[float, ...]] | None:
         """Return by what evidence is divided; None while the control's intervals may still change that."""
         if calibration is None:
             return {}
@@ -110,9 +98,23 @@ class Plain:
             self._divisor = calibration, found
         return self._divisor[1]
 
+    def places(self, reading: IndexedReading, asked: Asked) -> Both | None:
+        """Return where a reading has both versions' counts; None if one or the service is not ordinary."""
+        known = self._places.get(asked)
+        if known is None or known[0] is not reading.filing:
+            known = self._places[asked] = reading.filing, _found(self.target, reading, asked[1])
+        return known[1]
 
-def _found(target: Target, reading: IndexedReading, edges: Sequence[float]) -> tuple[_Where, _Where] | None:
-    """Return where a reading has both versions' counts; None if either, or the service, is not ordinary."""
+    def _table(self, index: Mapping[str, IndexedReading], asked: Asked, start: int, end: int) -> Table | None:
+        reading = index.get(asked[0])
+        column = reading.column(start, end) if reading else None
+        if reading is None or column is None:
+            return None
+        both = self.places(reading, asked)
+        return None if both is None else _read(reading, both, column, end)
+
+
+def _found(target: Target, reading: IndexedReading, edges: Sequence[float]) -> Both | None:
     service = service_key(target.control.service, target.control.namespace)
     others = reading.filing.services.get(service, {}).keys() - target.versions
     if target.versions and others:
@@ -121,12 +123,12 @@ def _found(target: Target, reading: IndexedReading, edges: Sequence[float]) -> t
     return None if control is None or candidate is None else (control, candidate)
 
 
-def _where(reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> _Where | None:
+def _where(reading: IndexedReading, arm: ArmKey, edges: Sequence[float]) -> Where | None:
     place = reading.tally(arm.level).place(arm, edges)
-    return None if place is None else _Where(arm.level, place)
+    return None if place is None else Where(arm.level, place)
 
 
-def _read(reading: IndexedReading, both: tuple[_Where, _Where], column: int, end: int) -> Table | None:
+def _read(reading: IndexedReading, both: Both, column: int, end: int) -> Table | None:
     """Return what both versions counted; None if they were not there, restarted, or do not count plainly."""
     arms, heard = [], False
     for level, place in both:

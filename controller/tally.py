@@ -1,14 +1,15 @@
 """What every version in a reading counted, for all of them in one step; the unusual is left to `counting`.
 
 Numbers add up within cells (`controller.filing.Cells`) as arrays over all series of the reading, so that a
-rollout only picks its own. A cell is ordinary if its series are plain counters or classic buckets that can be
-counted in all intervals; of others there is no tally, and `controller.counting.counts_of` says what they are
-and why. Where there is a tally, both agree.
+rollout only picks its own: one arm at a time here, many at once in `controller.picking`. A cell is ordinary
+if its series are plain counters or classic buckets that can be counted in all intervals; of others there is
+no tally, and `controller.counting.counts_of` says what they are and why. Where there is a tally, both agree.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,13 +28,36 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a tally has what an arm counted; the same as long as the filing is.
-
-    `buckets` are those of a histogram, edge by edge, and then the one of all requests.
-    """
+    """Where a tally has what an arm counted; the same as long as the filing is."""
 
     cell: int
-    buckets: tuple[int, ...]
+    total: int
+    """The row of `Sums.totals` with its requests."""
+    events: tuple[int, ...]
+    """The rows of `Sums.events`: of a histogram one for each edge."""
+
+
+class Sums(NamedTuple):
+    """What was counted in every interval, row by row (`Place`), and what is known of each cell."""
+
+    totals: Ints
+    events: Ints
+    heard: Flags
+    """(cells, instants): whether any of its series was there."""
+    fell: Flags
+    """(cells,): whether any of its series began to count from 0 again."""
+    odd: Flags
+    """(cells,): whether it is not ordinary, so that its numbers say nothing."""
+
+
+class _Lists(NamedTuple):
+    """The same as lists, which are faster where one arm is asked for after the other."""
+
+    totals: list[list[int]]
+    events: list[list[int]]
+    heard: list[list[bool]]
+    fell: list[bool]
+    odd: list[bool]
 
 
 class Tally:
@@ -42,19 +66,21 @@ class Tally:
     def __init__(self, filing: Filing, cells: Cells, read: Matrix, growth: Increases) -> None:
         self._cells, self._is_histogram = cells, filing.spec.kind == "histogram"
         self._intervals = growth.values.shape[1]
-        self._heard: list[list[bool]] = _any(read.present, cells).tolist()
-        self._fell: list[bool] = np.logical_or.reduce(_any(growth.fell, cells), axis=1).tolist()
-        unusual = growth.broken | _unusual(filing, read)[:, None]
-        odd: Flags = np.logical_or.reduce(_any(unusual, cells), axis=1)
+        odd = _ever(growth.broken | _unusual(filing, read)[:, None], cells)
         if self._is_histogram:
-            below = _sums(growth.values, cells.buckets, cells.bucket_starts)
-            odd = odd | _falls(below, cells)
-            self._below: list[list[int]] = below.tolist()
+            totals = _sums(growth.values, cells.buckets, cells.bucket_starts)
+            events = totals[cells.last] - totals
+            odd[_falling(totals, cells)] = True
         else:
-            self._totals: list[list[int]] = _sums(growth.values, cells.order, cells.starts).tolist()
-            events = growth.values * filing.events[:, None]
-            self._events: list[list[int]] = _sums(events, cells.order, cells.starts).tolist()
-        self._odd: list[bool] = odd.tolist()
+            totals, events = (
+                _sums(values, cells.order, cells.starts)
+                for values in (growth.values, growth.values * filing.events[:, None])
+            )
+        self.sums = Sums(totals, events, _any(read.present, cells), _ever(growth.fell, cells), odd)
+
+    @cached_property
+    def _lists(self) -> _Lists:
+        return _Lists(*(array.tolist() for array in self.sums))
 
     def cell(self, arm: ArmKey) -> int | None:
         """Return the number of an arm's cell; None for an arm without series."""
@@ -65,19 +91,20 @@ class Tally:
         cell = self.cell(arm)
         if cell is None:
             return None
+        if not self._is_histogram:
+            return Place(cell, cell, (cell,))
         places = self._cells.places[cell]
-        buckets = [places.get(edge) for edge in (*edges, math.inf)] if self._is_histogram else []
-        known = tuple([bucket for bucket in buckets if bucket is not None])
-        return Place(cell, known) if len(known) == len(buckets) else None
+        if math.inf not in places or not places.keys() >= {*edges}:
+            return None
+        return Place(cell, places[math.inf], tuple([places[edge] for edge in edges]))
 
     def arm(self, place: Place, column: int) -> Arm | None:
         """Return what was counted in one interval; None if `counting` has to say it."""
-        if self._odd[place.cell]:
+        lists = self._lists
+        if lists.odd[place.cell]:
             return None
-        if not self._is_histogram:
-            return Arm(self._totals[place.cell][column], (self._events[place.cell][column],))
-        *below, total = [self._below[bucket][column] for bucket in place.buckets]
-        return Arm(total, tuple([total - each for each in below]))
+        events = tuple([lists.events[row][column] for row in place.events])
+        return Arm(lists.totals[place.total][column], events)
 
     def counts(self, arm: ArmKey, edges: Sequence[float]) -> Sequence[Count] | None:
         """Return what an arm counted in every interval, as `counting.counts_of` does; None if it has to."""
@@ -89,11 +116,11 @@ class Tally:
 
     def heard(self, cell: int) -> Sequence[bool]:
         """Return at which instants any series of a cell was there."""
-        return self._heard[cell]
+        return self._lists.heard[cell]
 
     def fell(self, cell: int) -> bool:
         """Tell whether any series of a cell began to count from 0 again."""
-        return self._fell[cell]
+        return self._lists.fell[cell]
 
 
 def _unusual(filing: Filing, read: Matrix) -> Flags:
@@ -110,6 +137,11 @@ def _any(flags: Flags, cells: Cells) -> Flags:
     return np.asarray(np.logical_or.reduceat(flags[cells.order], cells.starts, axis=0))
 
 
+def _ever(flags: Flags, cells: Cells) -> Flags:
+    """Return, per cell, whether any of its series has the flag in any column."""
+    return np.asarray(_any(flags, cells).any(axis=1))
+
+
 def _sums(values: Ints, rows: Ints, starts: Ints) -> Ints:
     """Return the sums over the series of each group."""
     if not starts.size:
@@ -117,12 +149,7 @@ def _sums(values: Ints, rows: Ints, starts: Ints) -> Ints:
     return np.asarray(np.add.reduceat(values[rows], starts, axis=0))
 
 
-def _falls(below: Ints, cells: Cells) -> Flags:
-    """Tell, per cell, whether any of its buckets counted less than the one before it, in any interval."""
-    falling = np.zeros(len(below), dtype=np.bool_)
-    falling[1:] = (np.diff(below, axis=0) < 0).any(axis=1)
-    falling[cells.first_bucket[cells.first_bucket < len(below)]] = False
-    owner = np.searchsorted(cells.first_bucket, np.arange(len(below)), side="right") - 1
-    result = np.zeros(len(cells.first_bucket), dtype=np.bool_)
-    result[owner[falling]] = True
-    return result
+def _falling(below: Ints, cells: Cells) -> Ints:
+    """Return the cells with a bucket that counted less than the one before it, in any interval."""
+    falls = (np.diff(below, axis=0) < 0).any(axis=1) & (np.diff(cells.owner) == 0)
+    return np.asarray(cells.owner[1:][falls])

@@ -1,91 +1,39 @@
 """What is picked at once for an ordinary interval is what is observed and taken in step by step."""
 
-import math
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.calibration import Calibration, Measured, MetricCalibration, SeriesCounts
-from controller.filing import ArmKey
 from controller.intake import taken_in
-from controller.observe import Target, index_readings, intervals_for
+from controller.observe import intervals_for
 from controller.plain import Plain
-from controller.ports import Reading, Series
-from policies.catalog import templates
-from tests.support.situations import open_run, policy
-
-ERRORS, LATENCY, SHARE, STEP = "istio-error-rate", "istio-latency", "istio-request-share", 10
-TEMPLATES = templates()
-RUN = open_run().run
-POLICY = policy()
-EDGES = (5.0, 10.0)
-
-
-def target(share: str = ERRORS, versions: frozenset[str] = frozenset({"v1", "v2"})) -> Target:
-    return Target(
-        control=ArmKey("ml", "ranker", "v1"),
-        candidate=ArmKey("ml", "ranker", "v2"),
-        metrics={ERRORS: ERRORS, "slow": LATENCY},
-        edges={ERRORS: (), "slow": EDGES},
-        share=share,
-        intended=0.05,
-        versions=versions,
-    )
+from tests.support.ordinary import (
+    CHANGES,
+    ERRORS,
+    LATENCY,
+    ORDINARY,
+    POLICY,
+    RUN,
+    SHARE,
+    STEP,
+    calibration,
+    changed,
+    index_of,
+    plain_series,
+    series,
+    target,
+)
+from tests.support.situations import policy
 
 
-def calibration(*, enough: bool = True) -> Calibration:
-    history = Measured({5: (1.5,)}, "moments", 400, 4, "400 intervals", enough)
-    metric = MetricCalibration(2.0, 1, history, control=SeriesCounts.nothing(1))
-    return Calibration(STEP, (5, 50), {ERRORS: metric, "gone": metric})
-
-
-def series(version: str, pod: str, values, **labels: str) -> Series:
-    points = tuple((STEP * at, float(value)) for at, value in enumerate(values) if value is not None)
-    names = {
-        "destination_service_namespace": "ml", "destination_service_name": "ranker",
-        "destination_version": version, "instance": pod,
-    }  # fmt: skip
-    return Series(names | labels, points)
-
-
-def plain_series(version: str, scale: int = 1, pod: str = "a") -> dict[str, list[Series]]:
-    counts = [[0, 0, 0], [scale * 40, scale * 90, scale * 150], [scale * 2, scale * 3, scale * 9]]
-    errors = [series(version, pod, counts[2], response_code="503")]
-    errors.append(series(version, pod, counts[1], response_code="200"))
-    below = zip(("5", "10", "+Inf"), (counts[0], counts[2], counts[1]), strict=True)
-    slow = [series(version, pod, values, le=le) for le, values in below]
-    return {ERRORS: errors, LATENCY: slow, SHARE: [series(version, pod, counts[1])]}
-
-
-def index_of(*parts: dict[str, list[Series]]):
-    read = {name: Reading(tuple(each for part in parts for each in part[name])) for name in parts[0]}
-    return index_readings(TEMPLATES, read)
-
-
-def step_by_step(wanted: Target, index, known, start: int):
+def step_by_step(wanted, index, known, start: int):
     intervals = intervals_for(wanted, index, start, start + STEP, STEP)
     return taken_in(POLICY, RUN, known, intervals, [{}])
-
-
-ORDINARY = [plain_series("v1", 10), plain_series("v1", 9, "b"), plain_series("v2")]
-RISING = st.lists(st.integers(0, 50), min_size=3, max_size=3).map(sorted)
-WILD = st.lists(st.none() | st.integers(0, 50) | st.sampled_from([-1, 2.5, math.nan]), min_size=3, max_size=3)
-WHO = st.tuples(st.sampled_from(["v1", "v2", "v3", ""]), st.sampled_from(["a", "b"]))
-CHANGES = st.dictionaries(
-    st.tuples(WHO, st.sampled_from([ERRORS, LATENCY, SHARE]), st.sampled_from(["503", "5", "10", "+Inf"])),
-    RISING | WILD,
-    max_size=3,
-)
 
 
 @given(CHANGES, st.sampled_from([ERRORS, SHARE]), st.booleans(), st.sampled_from([0, STEP, 2 * STEP]))
 def test_an_interval_that_is_picked_is_the_one_that_is_observed(changes, share, shared, start):
     wanted = target(share, frozenset({"v1", "v2"}) if shared else frozenset())
-    extra = {ERRORS: [], LATENCY: [], SHARE: []}
-    for ((version, pod), template, label), values in changes.items():
-        name = {ERRORS: "response_code", LATENCY: "le"}.get(template, "more")
-        extra[template].append(series(version, pod, values, **{name: label}))
-    index, known, plain = index_of(*ORDINARY, extra), calibration(), Plain(POLICY, RUN, wanted)
+    index, known, plain = index_of(changed(ORDINARY, changes)), calibration(), Plain(POLICY, RUN, wanted)
     for _ in range(2):  # the second time from what was found at the first
         picked = plain.intake(index, start, start + STEP, known)
         assert picked is None or picked == step_by_step(wanted, index, known, start)
