@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from controller.ports import Ref, UnavailableError
+from controller.ports import ConflictError, NotFoundError, Ref, UnavailableError
 
 if TYPE_CHECKING:
     from controller.decision import Decision
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("penstock")
 
+K = TypeVar("K")
+
+REMEMBERED = 10_000
+"""Of how many places is remembered what was told last; nobody says of each of them that it is gone."""
+
+
+class _Last(OrderedDict[K, str]):
+    """What was told last, by place; those longest ago are forgotten."""
+
+    def __setitem__(self, place: K, told: str) -> None:
+        super().__setitem__(place, told)
+        self.move_to_end(place)
+        if len(self) > REMEMBERED:
+            self.popitem(last=False)
+
 
 class Recorder:
     """Tells of decisions and failures; a failure to tell never stops the loop."""
@@ -22,9 +38,9 @@ class Recorder:
     def __init__(self, store: Store, telemetry: Telemetry, news: News) -> None:
         self._store = store
         self.telemetry, self.news = telemetry, news
-        self._reasons: dict[str, str] = {}
+        self._reasons: _Last[str] = _Last()
         """Reason of the last decision, by rollout."""
-        self._told: dict[tuple[str, str], str] = {}
+        self._told: _Last[tuple[str, str]] = _Last()
         """What was told last, by origin and rollout."""
 
     async def decision(self, ref: Ref, decision: Decision) -> None:
@@ -47,8 +63,10 @@ class Recorder:
             await self._store.event(ref, type_, reason, message)
             told = {"type": type_, "reason": reason, "message": message}
             self.news.tell("event", {**told, "object": {"namespace": ref.namespace, "name": ref.name}})
-        except UnavailableError as error:
+        except (UnavailableError, ConflictError, NotFoundError) as error:  # its namespace may be gone
             self.failure("store", f"cannot write an event for {ref}: {error}")
+        except Exception as error:
+            self.internal(f"{ref.namespace}/{ref.name}", error)
 
     async def warn(self, ref: Ref, reason: str, message: str) -> None:
         """Tell a person of something about an object that is not a decision."""
@@ -91,5 +109,6 @@ class Recorder:
     def forget(self, key: str) -> None:
         """Forget a rollout that is gone."""
         self._reasons.pop(key, None)
-        self._told = {place: told for place, told in self._told.items() if place[1] != key}
+        for place in [place for place in self._told if place[1] == key]:
+            del self._told[place]
         self.telemetry.forget(key)
