@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from analysis.srm import LOG_TILTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from analysis.design import Design, Layout, MetricDesign
     from analysis.hypergeometric import Floats, Ints
@@ -95,6 +95,46 @@ class MetricEvidence(NamedTuple):
         return self.part("dispersion")
 
 
+NEVER = np.iinfo(np.int64).min
+"""Stands for None in arrays of times."""
+
+
+class Kept(NamedTuple):
+    """The sums of one metric of many runs, all of one layout: `MetricEvidence` as arrays over the runs."""
+
+    counts: Ints
+    singles: Singles
+    moments: Floats
+    log_boost: Floats
+    """(runs, 2)"""
+    log_e: Floats
+    peak: Floats
+    log_safe: Floats
+    safe_peak: Floats
+    last_data: Ints
+    """`NEVER` where there is none."""
+
+    @classmethod
+    def of(cls, metrics: Sequence[MetricEvidence]) -> Kept:
+        """Return the arrays of the sums of some runs."""
+        _, counts, singles, moments, boosts, *scalars, times = zip(*metrics, strict=True)
+        last_data = [NEVER if time is None else time for time in times]
+        return cls(*map(np.array, (counts, singles, moments, boosts, *scalars, last_data)))
+
+    @classmethod
+    def none(cls, layout: Layout) -> Kept:
+        """Return the arrays of no runs."""
+        return cls._make(column[:0] for column in cls.of([_fresh_metric(layout)]))
+
+    def cut(self, layout: Layout) -> list[MetricEvidence]:
+        """Return the sums of each run; none of them holds on to the arrays of all."""
+        boosts = map(tuple, self.log_boost.tolist())
+        scalars = (column.tolist() for column in self[4:8])
+        times = [None if each == NEVER else each for each in self.last_data.tolist()]
+        arrays = ([row.copy() for row in column] for column in self[:3])
+        return [MetricEvidence(layout, *each) for each in zip(*arrays, boosts, *scalars, times, strict=True)]
+
+
 class Part(NamedTuple):
     """Where one of the sums is among the singles, and its shape."""
 
@@ -121,6 +161,12 @@ def parts(layout: Layout) -> Mapping[str, Part]:
         name: Part(slice(*columns), shape)
         for (name, shape), *columns in zip(shapes.items(), starts, ends, strict=True)
     }
+
+
+def part_of(layout: Layout, singles: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return one of the sums of many runs from (runs, singles), each run's in its shape."""
+    where = parts(layout)[name]
+    return singles[:, where.columns].reshape(len(singles), *where.shape)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

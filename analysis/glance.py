@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.confidence import confidence_bounds, mantel_haenszel
+from analysis.confidence import confidence_bounds
 from analysis.eprocess import e_value, log_mean
-from analysis.evidence import parts
+from analysis.evidence import Kept, part_of
 from analysis.margin import log_e_safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from analysis.design import Design, Layout, MetricDesign
-    from analysis.evidence import Evidence, MetricEvidence, Part, Singles
+    from analysis.design import Design, Layout
+    from analysis.evidence import Evidence, MetricEvidence, Singles
     from analysis.hypergeometric import Floats, Ints
     from analysis.verdict import Kind
 
@@ -48,16 +48,36 @@ class Glance(NamedTuple):
     metrics: tuple[MetricGlance, ...]
 
 
+class SeenMetric(NamedTuple):
+    """One metric of many runs, all of one layout: `MetricGlance` as arrays over the runs."""
+
+    log_e: Floats
+    """ln of the e-value for harm."""
+    log_e_safe: Floats
+    """nan stands for None."""
+    fewest: Ints
+    lane: Ints
+    odds_ratio: Floats
+    """nan stands for None."""
+    likelihood: Singles
+    """(runs, nodes)"""
+
+    def cut(self) -> list[MetricGlance]:
+        """Return the glance at each run."""
+        fewest, lanes = self.fewest.tolist(), self.lane.tolist()
+        safe, ratios = _or_none(self.log_e_safe), _or_none(self.odds_ratio)
+        return [
+            MetricGlance(*each) for each in zip(fewest, safe, lanes, ratios, self.likelihood, strict=True)
+        ]
+
+
 def glances(runs: Sequence[tuple[Design, Evidence]]) -> list[Glance]:
     """Return what a look needs of every run."""
-    together: dict[Layout, list[tuple[MetricDesign, MetricEvidence]]] = defaultdict(list)
-    for design, evidence in runs:
-        for metric, own in zip(design.metrics, evidence.metrics, strict=True):
-            together[own.layout].append((metric, own))
-    found = {
-        layout: iter(_of_layout(members[0][0], [own for _, own in members]))
-        for layout, members in together.items()
-    }
+    together: dict[Layout, list[MetricEvidence]] = defaultdict(list)
+    for _, evidence in runs:
+        for own in evidence.metrics:
+            together[own.layout].append(own)
+    found = {layout: iter(see(layout, Kept.of(metrics)).cut()) for layout, metrics in together.items()}
     result = []
     for design, evidence in runs:
         metrics = tuple(next(found[own.layout]) for own in evidence.metrics)
@@ -65,58 +85,63 @@ def glances(runs: Sequence[tuple[Design, Evidence]]) -> list[Glance]:
     return result
 
 
+def see(layout: Layout, kept: Kept) -> SeenMetric:
+    """Return what a look needs of metrics of one layout."""
+    start, likelihood, common = (
+        part_of(layout, kept.singles, name) for name in ("start", "likelihood", "mantel_haenszel")
+    )
+    lanes = worst_lanes(layout, start.astype(np.float64), kept.counts)
+    rows = np.arange(len(lanes))
+    numerator, denominator = common[rows, lanes].astype(np.float64).T
+    return SeenMetric(
+        log_e=kept.log_e,
+        log_e_safe=_log_e_safe(layout, kept),
+        fewest=kept.counts[:, :, 0].min(axis=1),
+        lane=lanes,
+        odds_ratio=_ratios(numerator, denominator),
+        likelihood=likelihood[rows, lanes],
+    )
+
+
 def odds_ratio_interval(likelihood: Singles, alpha: float) -> tuple[float, float | None]:
     """Return the confidence sequence for an odds ratio from a glance's likelihood."""
     return confidence_bounds(likelihood.astype(np.float64), alpha)
 
 
-def worst_lanes(layout: Layout, start: Floats, counts: Ints) -> list[int]:
+def worst_lanes(layout: Layout, start: Floats, counts: Ints) -> Ints:
     """Return, per run, the edge with most evidence of harm since the start (else the only lane).
 
     While there is none at any edge, it is the edge that splits all requests most evenly: it tells most.
     `start` is (runs, lanes, alternatives), `counts` (runs, 2, 1 + lanes).
     """
     if layout.lanes == 1:
-        return [0] * len(counts)
+        return np.zeros(len(counts), dtype=np.int64)
     gains = log_mean(start)
     both = counts.sum(axis=1)
     evenness = np.abs(both[:, :1] - 2 * both[:, 1:])
-    worst = np.where(gains.max(axis=1) > 0, gains.argmax(axis=1), evenness.argmin(axis=1))
-    lanes: list[int] = worst.tolist()
-    return lanes
+    return np.asarray(np.where(gains.max(axis=1) > 0, gains.argmax(axis=1), evenness.argmin(axis=1)))
 
 
-def _of_layout(metric: MetricDesign, metrics: Sequence[MetricEvidence]) -> list[MetricGlance]:
-    """Return the glances of metrics of one layout, which is that of `metric`."""
-    layout = metric.layout
-    where = parts(layout)
-    counts, singles = np.array([own.counts for own in metrics]), np.array([own.singles for own in metrics])
-    start, likelihood, common = (
-        _part(singles, where[name]) for name in ("start", "likelihood", "mantel_haenszel")
+def _log_e_safe(layout: Layout, kept: Kept) -> Floats:
+    """Return ln of the e-value against "worse than the margin", nan where nothing tells of it."""
+    own_sums = layout.safe_null is not None or layout.points is not None
+    if own_sums or (layout.mean is not None and layout.mean.margin is not None):
+        return kept.log_safe
+    pairs, dispersion = (
+        part_of(layout, kept.singles, name).astype(np.float64) for name in ("pairs", "dispersion")
     )
-    lanes = worst_lanes(layout, start.astype(np.float64), counts)
-    fewest, rows = counts[:, :, 0].min(axis=1).tolist(), np.arange(len(metrics))
-    ratios = [None if layout.mean else mantel_haenszel(*sums) for sums in common[rows, lanes].tolist()]
-    safe = _safe(metric, metrics, counts, singles)
-    each = zip(fewest, safe, lanes, ratios, likelihood[rows, lanes], strict=True)
-    return [MetricGlance(*known) for known in each]
+    found = log_e_safe(layout, kept.counts, pairs, dispersion)
+    return np.where(np.isfinite(found), found, math.nan)
 
 
-def _part(singles: Singles, part: Part) -> Singles:
-    """Return one of the sums of all metrics, in its shape."""
-    return singles[:, part.columns].reshape(len(singles), *part.shape)
+def _ratios(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the common odds ratios (`analysis.confidence.mantel_haenszel`), nan where there is none."""
+    return np.divide(numerator, denominator, out=np.full_like(numerator, math.nan), where=denominator > 0)
 
 
-def _safe(
-    metric: MetricDesign, metrics: Sequence[MetricEvidence], counts: Ints, singles: Singles
-) -> Sequence[float | None]:
-    """Return ln of the e-value against "worse than the margin", or None where nothing tells of it."""
-    if not metric.edges:
-        return [own.log_safe if metric.needs_proof else None for own in metrics]
-    where = parts(metric.layout)
-    pairs, dispersion = (_part(singles, where[name]).astype(np.float64) for name in ("pairs", "dispersion"))
-    found = log_e_safe(metric.layout, counts, pairs, dispersion).tolist()
-    return [log_e if math.isfinite(log_e) else None for log_e in found]
+def _or_none(values: Floats) -> list[float | None]:
+    """Return numbers, None in the place of nan."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _kind(design: Design, evidence: Evidence, metrics: Sequence[MetricGlance]) -> Kind:

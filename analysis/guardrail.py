@@ -1,6 +1,8 @@
 """One metric of many runs takes in an interval, as arrays over all of them: the core of `analysis.judge`.
 
 Metrics with the same layout are worked on together; what each of them gets does not depend on the company.
+`analysis.judge` makes the arrays of objects and cuts them up again (`advance_metrics`), `analysis.herd` keeps
+them from look to look (`advance_kept`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from analysis.confidence import mantel_haenszel_terms
 from analysis.eprocess import advance_restart, log_sum_exp, restart_log_weight, safe_log_prior
-from analysis.evidence import MetricEvidence, parts
+from analysis.evidence import Kept, part_of
 from analysis.hypergeometric import Floats, log_likelihood_ratios
 from analysis.mean_guardrail import advance_mean_metrics
 from analysis.overshoot import Bets, log_boosts
@@ -21,10 +23,10 @@ from analysis.stakes import log_bets, log_cash, log_worth
 from analysis.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from analysis.design import Design, Interval, Layout, MetricDesign
-    from analysis.evidence import Singles
+    from analysis.evidence import MetricEvidence, Singles
     from analysis.hypergeometric import Ints
     from analysis.overshoot import Flags
 
@@ -44,74 +46,125 @@ class Place(NamedTuple):
     old: MetricEvidence
 
     @property
-    def planned(self) -> tuple[int, int]:
-        """Which look it is, and how many are planned."""
-        return self.look, self.design.planned_looks
-
-    @property
     def dispersion(self) -> tuple[float, ...]:
-        """By what each lane's evidence is divided. ValueError unless there is 1 or more for each lane."""
-        lanes = self.metric.layout.lanes
-        known = self.interval.dispersion.get(self.metric.name) or (self.metric.dispersion,) * lanes
-        if len(known) != lanes or not all(phi >= 1 for phi in known):
-            raise ValueError(f"metric {self.metric.name}: {lanes} dispersions of 1 or more, not {known}")
-        return known
-
-    @property
-    def bound(self) -> float:
-        """What ln E has to reach for harm."""
-        return math.log(len(self.design.metrics) / self.design.false_rollback)
+        """By what each lane's evidence is divided."""
+        return dispersion_of(self.metric, self.interval.dispersion)
 
 
-def advance_metrics(layout: Layout, places: Sequence[Place]) -> Iterable[MetricEvidence]:
-    """Return the evidence of metrics of one layout after one interval each, as arrays over all of them."""
-    if layout.mean is not None:
-        return advance_mean_metrics(layout.mean, places)
-    return _advance_proportions(layout, places)
+def dispersion_of(metric: MetricDesign, measured: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
+    """Return by what the evidence of each lane is divided. ValueError unless all of it is 1 or more."""
+    lanes = metric.layout.lanes
+    known = measured.get(metric.name) or (metric.dispersion,) * lanes
+    if len(known) != lanes or not all(phi >= 1 for phi in known):
+        raise ValueError(f"metric {metric.name}: {lanes} dispersions of 1 or more, not {known}")
+    return known
 
 
-def _advance_proportions(layout: Layout, places: Sequence[Place]) -> Iterable[MetricEvidence]:
-    """Return the same for proportions and histograms."""
-    tables = [_table(place) for place in places]
-    counts = _stack_counts(layout, tables)
-    phi = np.array([place.dispersion for place in places])
-    own = np.arange(layout.lanes)
-    increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi[:, :, None]
-    kept = _Sums.of(layout, places)
-    sums = _advance_sums(layout, places, kept, increments)
-    if layout.pairs:
-        near, far = np.array(layout.pairs).T
-        more = _log_ratios(counts, near, far, layout.pair_odds_ratios) / phi[:, near, None]
-        sums = sums._replace(pairs=kept.pairs + more)
-    terms = mantel_haenszel_terms(*_columns(counts, own, own))
-    sums = sums._replace(
-        mantel_haenszel=kept.mantel_haenszel + terms, dispersion=np.maximum(kept.dispersion, phi)
-    )
-    moments = _advance_moments(layout, places, counts, sums)
-    harm = _harm(layout, places, sums, counts, phi)
-    safe = (
-        _safe(layout, places, sums, counts, phi) if layout.points is None else _within(moments, sums, layout)
-    )
-    singles = sums.rounded()
-    data = counts[:, :, 0].min(axis=1) > 0
-    for row, place in enumerate(places):
-        old = place.old
-        yield MetricEvidence(
-            layout=layout,
-            counts=old.counts + counts[row],
-            singles=singles[row].copy(),
-            moments=moments[row].copy(),
-            log_boost=(harm.log_boost[row], safe.log_boost[row]),
-            log_e=harm.log_e[row],
-            peak=max(old.peak, harm.log_e[row]),
-            log_safe=safe.log_e[row],
-            safe_peak=max(old.safe_peak, safe.log_e[row]),
-            last_data=place.interval.end if data[row] else old.last_data,
+class Aim(NamedTuple):
+    """What ln E of each run has to reach, and how much each bet wins or loses with one event more."""
+
+    bound: Floats
+    slopes: Floats
+
+
+class Terms(NamedTuple):
+    """How metrics of one layout are judged, which no count changes: arrays over the runs."""
+
+    layout: Layout
+    dispersion: Floats
+    """(runs, lanes)"""
+    harm: Aim
+    safe: Aim
+    asked: Asked
+
+    @classmethod
+    def of(cls, layout: Layout, designs: Sequence[Design], dispersion: Sequence[tuple[float, ...]]) -> Terms:
+        """Return the terms of some runs."""
+        phi = np.array(dispersion).reshape(-1, layout.lanes)
+        harm = [math.log(len(design.metrics) / design.false_rollback) for design in designs]
+        safe = [-math.log(design.false_promote) for design in designs]
+        return cls(
+            layout,
+            phi,
+            Aim(np.array(harm), _slopes(np.tile(layout.stakes.odds_ratios, 2), layout.null, phi)),
+            Aim(np.array(safe), _slopes(layout.odds_ratios[layout.safe], layout.safe_null, phi)),
+            Asked(
+                np.array([design.false_promote for design in designs]),
+                np.array([design.planned_looks for design in designs]),
+            ),
         )
 
 
+def _slopes(odds_ratios: Floats, null: float | None, phi: Floats) -> Floats:
+    """Return the slopes where what is overshot is got back: of bets on a proportion; else nothing."""
+    if null is None or phi.shape[1] > 1:
+        return np.zeros((len(phi), 0))
+    return np.asarray(np.log(odds_ratios / null) / phi)
+
+
+class Pace(NamedTuple):
+    """How runs spend their bets on harm that begins later: ln of that at this look, and of what is left."""
+
+    weight: Floats
+    cash: Floats
+
+    @classmethod
+    def of(cls, looks: Sequence[tuple[int, int]]) -> Pace:
+        """Return the pace at these looks (1, 2, ..) out of so many planned ones."""
+        return cls(np.array([restart_log_weight(*each) for each in looks]), log_cash(looks))
+
+
+def advance_metrics(layout: Layout, places: Sequence[Place]) -> Sequence[MetricEvidence]:
+    """Return the evidence of metrics of one layout after one interval each, as arrays over all of them."""
+    if layout.mean is not None:
+        return [*advance_mean_metrics(layout.mean, places)]
+    tables = [_table(place) for place in places]
+    designs = [place.design for place in places]
+    terms = Terms.of(layout, designs, [place.dispersion for place in places])
+    pace = Pace.of([(place.look, place.design.planned_looks) for place in places])
+    kept = Kept.of([place.old for place in places])
+    ends = np.array([place.interval.end for place in places])
+    return advance_kept(terms, pace, kept, _stack_counts(layout, tables), ends).cut(layout)
+
+
+def advance_kept(terms: Terms, pace: Pace, kept: Kept, counts: Ints, ends: Ints | int) -> Kept:
+    """Return the sums of proportions or histograms of one layout after intervals with these counts.
+
+    `counts` is (runs, 2, 1 + lanes): of control and candidate the requests, then the events of each lane.
+    """
+    layout = terms.layout
+    if layout.mirrored:
+        counts = np.concatenate([counts[:, :, :1], counts[:, :, :1] - counts[:, :, 1:]], axis=2)
+    sums = _advance_sums(terms, pace, _Sums.of(layout, kept.singles), counts)
+    moments = kept.moments
+    if layout.points is not None:
+        moments = advance_points(moments, counts, layout.points, terms.asked, sums.dispersion[:, 0])
+    harm = _harm(terms, pace, sums, kept, counts)
+    if layout.points is None:
+        safe = _safe(terms, sums, kept, counts)
+    else:
+        safe = _Worth(log_e_points(moments, layout.points, sums.dispersion[:, 0]), np.zeros(len(counts)))
+    data = counts[:, :, 0].min(axis=1) > 0
+    return Kept(
+        counts=kept.counts + counts,
+        singles=sums.rounded(),
+        moments=moments,
+        log_boost=np.stack([harm.log_boost, safe.log_boost], axis=1),
+        log_e=harm.log_e,
+        peak=larger(kept.peak, harm.log_e),
+        log_safe=safe.log_e,
+        safe_peak=larger(kept.safe_peak, safe.log_e),
+        last_data=np.where(data, ends, kept.last_data),
+    )
+
+
+def larger(old: Floats, new: Floats) -> Floats:
+    """Return `max(old, new)` of each pair: the old one where both are 0, whatever their signs."""
+    return np.where(new > old, new, old)
+
+
 class _Sums(NamedTuple):
-    """The arrays of `MetricEvidence` for many metrics of one layout, in double precision."""
+    """The sums in single precision of many metrics of one layout, each in its shape, as doubles."""
 
     likelihood: Floats
     start: Floats
@@ -122,14 +175,10 @@ class _Sums(NamedTuple):
     dispersion: Floats
 
     @classmethod
-    def of(cls, layout: Layout, places: Sequence[Place]) -> _Sums:
+    def of(cls, layout: Layout, singles: Singles) -> _Sums:
         """Return what the metrics have summed up so far."""
-        singles = np.array([place.old.singles for place in places]).astype(np.float64)
-        where = parts(layout)
-        each = {
-            name: singles[:, part.columns].reshape(len(places), *part.shape) for name, part in where.items()
-        }
-        return cls(**each)
+        doubles = singles.astype(np.float64)
+        return cls(*(part_of(layout, doubles, name) for name in cls._fields))
 
     def rounded(self) -> Singles:
         """Return the sums as they are kept, (metrics, singles)."""
@@ -137,71 +186,61 @@ class _Sums(NamedTuple):
         return np.concatenate(flat, axis=1).astype(np.float32)
 
 
-def _advance_sums(layout: Layout, places: Sequence[Place], kept: _Sums, increments: Floats) -> _Sums:
-    """Return the sums of log-likelihood ratios with those of the interval added."""
-    nodes = layout.nodes
+def _advance_sums(terms: Terms, pace: Pace, kept: _Sums, counts: Ints) -> _Sums:
+    """Return the sums with what an interval adds to them."""
+    layout, phi = terms.layout, terms.dispersion
+    own, nodes = np.arange(layout.lanes), layout.nodes
+    increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi[:, :, None]
     gain = increments[:, :, layout.harm] - increments[:, :, nodes, None]
-    weight = np.array([restart_log_weight(*place.planned) for place in places])[:, None, None]
-    likelihood = kept.likelihood + increments[:, :, :nodes]
-    restart = advance_restart(kept.restart, weight, gain)
-    if layout.safe_null is None:
-        return kept._replace(likelihood=likelihood, start=kept.start + gain, restart=restart)
-    against = increments[:, :, layout.safe] - increments[:, :, layout.safe.start - 1, None]
-    return kept._replace(
-        likelihood=likelihood, start=kept.start + gain, restart=restart, safe=kept.safe + against
+    found = kept._replace(
+        likelihood=kept.likelihood + increments[:, :, :nodes],
+        start=kept.start + gain,
+        restart=advance_restart(kept.restart, pace.weight[:, None, None], gain),
+        mantel_haenszel=kept.mantel_haenszel + mantel_haenszel_terms(*_columns(counts, own, own)),
+        dispersion=np.maximum(kept.dispersion, phi),
     )
+    if layout.safe_null is not None:
+        against = increments[:, :, layout.safe] - increments[:, :, layout.safe.start - 1, None]
+        found = found._replace(safe=kept.safe + against)
+    if layout.pairs:
+        near, far = np.array(layout.pairs).T
+        more = _log_ratios(counts, near, far, layout.pair_odds_ratios) / phi[:, near, None]
+        found = found._replace(pairs=kept.pairs + more)
+    return found
 
 
 class _Worth(NamedTuple):
     """ln of the e-values after an interval, and of what was got back of the overshoot, per metric."""
 
-    log_e: list[float]
-    log_boost: list[float]
+    log_e: Floats
+    log_boost: Floats
 
 
-def _harm(layout: Layout, places: Sequence[Place], sums: _Sums, counts: Ints, phi: Floats) -> _Worth:
+def _harm(terms: Terms, pace: Pace, sums: _Sums, kept: Kept, counts: Ints) -> _Worth:
     """Return the e-values for harm."""
+    layout = terms.layout
     bets = log_bets(layout.stakes, sums.start, sums.restart)
-    cash = log_cash([place.planned for place in places])
-    boost = np.array([place.old.log_boost[0] for place in places])
-    log_e = log_worth(bets, cash) + boost
+    boost = kept.log_boost[:, 0]
+    log_e = log_worth(bets, pace.cash) + boost
     if layout.lanes > 1:  # edges depend on each other: what all of them overshoot together is not known
-        return _Worth(log_e.tolist(), boost.tolist())
-    slopes = np.log(np.tile(layout.stakes.odds_ratios, 2) / layout.null) / phi
-    bound = np.array([place.bound for place in places])
-    running = np.array([place.old.peak for place in places]) < bound
-    more = _boosts(Bets(bets[:, 0], slopes, cash, bound), boost, layout.null, counts, running=running)
-    return _Worth((log_e + more).tolist(), (boost + more).tolist())
+        return _Worth(log_e, boost)
+    running = kept.peak < terms.harm.bound
+    found = Bets(bets[:, 0], terms.harm.slopes, pace.cash, terms.harm.bound)
+    more = _boosts(found, boost, layout.null, counts, running=running)
+    return _Worth(log_e + more, boost + more)
 
 
-def _safe(layout: Layout, places: Sequence[Place], sums: _Sums, counts: Ints, phi: Floats) -> _Worth:
+def _safe(terms: Terms, sums: _Sums, kept: Kept, counts: Ints) -> _Worth:
     """Return the e-values against the margin of proportions."""
-    boost = np.array([place.old.log_boost[1] for place in places])
+    layout, boost = terms.layout, kept.log_boost[:, 1]
     if layout.safe_null is None:
-        return _Worth(boost.tolist(), boost.tolist())
+        return _Worth(boost, boost)
     bets = sums.safe[:, 0] + safe_log_prior(layout.safe_null)
-    slopes = np.log(layout.odds_ratios[layout.safe] / layout.safe_null) / phi
-    bound = np.array([-math.log(place.design.false_promote) for place in places])
-    running = np.array([place.old.safe_peak for place in places]) < bound
-    nothing = np.full(len(places), -math.inf)
-    found = Bets(bets, slopes, nothing, bound)
+    running = kept.safe_peak < terms.safe.bound
+    nothing = np.full(len(counts), -math.inf)
+    found = Bets(bets, terms.safe.slopes, nothing, terms.safe.bound)
     more = _boosts(found, boost, layout.safe_null, counts, running=running)
-    return _Worth((log_sum_exp(bets) + boost + more).tolist(), (boost + more).tolist())
-
-
-def _advance_moments(layout: Layout, places: Sequence[Place], counts: Ints, sums: _Sums) -> Floats:
-    """Return the sums for a margin in points, (runs, moments)."""
-    kept = np.array([place.old.moments for place in places])
-    if layout.points is None:
-        return kept
-    asked = [Asked(place.design.false_promote, place.design.planned_looks) for place in places]
-    return advance_points(kept, counts, layout.points, asked, sums.dispersion[:, 0])
-
-
-def _within(moments: Floats, sums: _Sums, layout: Layout) -> _Worth:
-    """Return the e-values against a margin in points; nothing is got back of their overshoot."""
-    log_e = log_e_points(moments, layout.points or 0.0, sums.dispersion[:, 0])
-    return _Worth(log_e.tolist(), [0.0] * len(moments))
+    return _Worth(log_sum_exp(bets) + boost + more, boost + more)
 
 
 def _boosts(bets: Bets, boost: Floats, null: float, counts: Ints, *, running: Flags) -> Floats:
@@ -224,7 +263,7 @@ def _table(place: Place) -> Table | None:
 
 
 def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
-    """Return (tables, 2, 1 + lanes): per arm its requests, then what is bad. No table counts as zeros."""
+    """Return (tables, 2, 1 + lanes): per arm its requests, then its events. No table counts as zeros."""
     nothing = (0,) * (2 * layout.lanes + 2)
     rows = [
         nothing if t is None else (t.control.total, *t.control.events, t.candidate.total, *t.candidate.events)
@@ -232,10 +271,7 @@ def _stack_counts(layout: Layout, tables: Sequence[Table | None]) -> Ints:
     ]
     if any(len(row) != len(nothing) for row in rows):
         raise ValueError(f"a table has other than {layout.lanes} numbers of events per arm")
-    counts = np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
-    if layout.mirrored:
-        counts[:, :, 1:] = counts[:, :, :1] - counts[:, :, 1:]
-    return counts
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 2, -1)
 
 
 def _columns(counts: Ints, near: Ints, far: Ints) -> tuple[Ints, Ints, Ints, Ints]:

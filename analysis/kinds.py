@@ -44,7 +44,12 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
         harmful |= judged & _harm_is_proven(design, runs, position)
         if metric.needs_proof:
             safe &= judged & (_log_e_safe(metric, own, counts) >= -math.log(design.false_promote))
-    first = np.select([invalid, silent, harmful, safe], ["Invalid", "NoData", "Harmful", "Safe"], "Undecided")
+    return first_of(invalid, silent, harmful, safe)
+
+
+def first_of(*flags: Flags | np.bool_ | list[bool]) -> list[Kind]:
+    """Return of every run the first that holds: invalid, without data, harmful, safe; else undecided."""
+    first = np.select([*map(np.asarray, flags)], ["Invalid", "NoData", "Harmful", "Safe"], "Undecided")
     return cast("list[Kind]", first.tolist())
 
 

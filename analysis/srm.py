@@ -25,7 +25,7 @@ the version that failed, route several at once: mismatch is then claimed too oft
 from __future__ import annotations
 
 from math import lgamma, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -42,17 +42,31 @@ LOG_TILTS: Floats = np.concatenate([-_DISTANCES[::-1], _DISTANCES])
 LOG_TILTS.flags.writeable = False
 
 
+class Split(NamedTuple):
+    """The candidate's intended share in some intervals, and what every tilt pays for a request."""
+
+    share: Floats
+    cost: Floats
+
+    @classmethod
+    def of(cls, share: Floats) -> Split:
+        """Return what follows from the shares alone: (intervals, tilts)."""
+        return cls(share, np.log1p(share[:, None] * np.expm1(LOG_TILTS)))
+
+    def log_increments(self, control: Floats, candidate: Floats) -> Floats:
+        """Return, per interval (rows) and tilt (columns), ln of the factor of the martingale."""
+        split = ((self.share > 0) & (self.share < 1))[:, None]
+        factor = candidate[:, None] * LOG_TILTS - (control + candidate)[:, None] * self.cost
+        return np.where(split, factor, 0.0)
+
+
 def log_increments(control: Floats, candidate: Floats, share: Floats) -> Floats:
     """Return, per interval (rows) and tilt (columns), ln of the factor of the martingale.
 
     `control` and `candidate` are numbers of requests, `share` the intended share of the candidate. At a share
     of 0 or 1 nothing is split, and the row is 0.
     """
-    rho = share[:, None]
-    split = (rho > 0) & (rho < 1)
-    total = (control + candidate)[:, None]
-    factor = candidate[:, None] * LOG_TILTS - total * np.log1p(rho * np.expm1(LOG_TILTS))
-    return np.asarray(np.where(split, factor, 0.0))
+    return Split.of(share).log_increments(control, candidate)
 
 
 def log_evidence(log_likelihood: Floats) -> Floats:

@@ -175,7 +175,7 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
     """Return the verdict on one metric."""
     metric, own = design.metrics[position], evidence.metrics[position]
     share = 1 / len(design.metrics)
-    [lane] = worst_lanes(metric.layout, own.start[None].astype(np.float64), own.counts[None])
+    [lane] = worst_lanes(metric.layout, own.start[None].astype(np.float64), own.counts[None]).tolist()
     control, candidate = (_summary(metric, own, arm, lane) for arm in (0, 1))
     log_e_safe = _log_e_safe(metric, own)
     odds_ratio, interval = _odds_ratio(design, metric, own, lane)

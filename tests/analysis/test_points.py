@@ -104,7 +104,9 @@ def test_the_constant_is_chosen_once_and_not_by_the_difference():
         for _ in range(20):
             errors = rng.binomial(1000, 0.1)
             counts = np.array([[[1000, errors], [1000, 100 + int(1000 * shift)]]])
-            moments = advance_points(moments, counts, 0.02, [Asked(0.05, 60)], np.ones(1))
+            moments = advance_points(
+                moments, counts, 0.02, Asked(np.array([0.05]), np.array([60])), np.ones(1)
+            )
             seen.append(float(moments[0, -1]))
         assert seen[:7] == [0.0] * 7
         assert len({*seen[7:]}) == 1
@@ -122,7 +124,7 @@ def test_the_state_of_a_margin_in_points_is_below_a_kilobyte():
 @pytest.mark.parametrize(("baseline", "margin"), [(0.01, 0.005), (0.16, 0.02), (0.001, 0.001)])
 @pytest.mark.parametrize("sizes", [(1800, 200), (1000, 1000)])
 def test_a_candidate_at_the_margin_is_rarely_called_safe(baseline, margin, sizes):
-    runs, asked, rng = 1000, [Asked(0.05, 60)] * 1000, np.random.default_rng(6)
+    runs, asked, rng = 1000, Asked(np.full(1000, 0.05), np.full(1000, 60)), np.random.default_rng(6)
     moments, safe = np.zeros((runs, POINTS_MOMENTS)), np.zeros(runs, dtype=bool)
     for _ in range(60):
         arms = zip(sizes, (baseline, baseline + margin), strict=True)
