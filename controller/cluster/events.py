@@ -2,7 +2,8 @@
 
 The name of an Event follows from what it says and about which object, so that the next process counts on
 where the last one ended. Per object, events are written at a bounded rate: what comes too fast is left out,
-and the next Event that is written says how many were.
+and the next Event that is written says how many were. An API server that lets an Event wait in vain (an
+admission webhook that hangs) is not asked for the next ones for a while: traffic waits for no word twice.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from controller.cluster.answers import Request
 from controller.cluster.resources import EVENTS
-from controller.ports import ConflictError, NotFoundError
+from controller.ports import ConflictError, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,11 @@ OBJECTS = 2048
 COUNTS = 64
 """How many different Events of one object are remembered."""
 WITHIN = 3.0
-"""Seconds that an Event may take: traffic that is to be moved waits for the word of it."""
+"""Seconds that a request may take: traffic that is to be moved waits for the word of it."""
+IN_VAIN = 1.0
+"""An Event that failed after so many seconds was waited for in vain."""
+REST = 10.0
+"""Seconds for which none is written then."""
 _NOTE = 1000
 """The API server takes 1024 bytes."""
 
@@ -75,37 +80,52 @@ class Events:
         self._told: OrderedDict[Ref, _Told] = OrderedDict()
         self._instance = f"penstock-{os.environ.get('HOSTNAME') or os.uname().nodename}"[:128]
         self._writing = asyncio.Lock()
+        self._rests_until, self._problem = 0.0, ""
 
     async def tell(
         self, about: Object, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
         """Tell of something that happened to an object; UnavailableError when it could not be written."""
         async with self._writing:
-            told = self._told.setdefault(ref, _Told(at=self._clock()))
-            self._told.move_to_end(ref)
-            if len(self._told) > OBJECTS:
-                self._told.popitem(last=False)
-            if not told.allows(self._clock()):
-                told.left_out += 1
-                return
-            regarding = _regarding(about, ref)
-            name = _name(regarding, type_, reason, message)
-            if name in told.counts and await self._count(ref, told, name):
-                return
-            note = (
-                message if not told.left_out else f"{message} ({told.left_out} events were left out before)"
-            )
-            body = self._event(name, regarding, {"type": type_, "reason": reason, "note": _cut(note)})
+            began = _now()
+            if began < self._rests_until:
+                raise UnavailableError(self._problem)
             try:
-                await self._kube.call(Request("create", EVENTS, ref.namespace), body, within=WITHIN)
-            except ConflictError:  # told by the process before this one
-                request = Request("get", EVENTS, ref.namespace, name)
-                live = await self._kube.call(request, within=WITHIN)
-                told.note(name, _count(live))
-                await self._count(ref, told, name)
-            else:
-                told.note(name, 1)
-                told.left_out = 0
+                await self._tell(about, ref, type_, reason, message)
+            except UnavailableError as error:
+                if _now() - began > IN_VAIN:
+                    self._rests_until, self._problem = _now() + REST, str(error)
+                raise
+
+    async def _tell(self, about: Object, ref: Ref, type_: str, reason: str, message: str) -> None:
+        told = self._about(ref)
+        if not told.allows(self._clock()):
+            told.left_out += 1
+            return
+        regarding = _regarding(about, ref)
+        name = _name(regarding, type_, reason, message)
+        if name in told.counts and await self._count(ref, told, name):
+            return
+        note = message if not told.left_out else f"{message} ({told.left_out} events were left out before)"
+        body = self._event(name, regarding, {"type": type_, "reason": reason, "note": _cut(note)})
+        try:
+            await self._kube.call(Request("create", EVENTS, ref.namespace), body, within=WITHIN)
+        except ConflictError:  # told by the process before this one
+            request = Request("get", EVENTS, ref.namespace, name)
+            live = await self._kube.call(request, within=WITHIN)
+            told.note(name, _count(live))
+            await self._count(ref, told, name)
+        else:
+            told.note(name, 1)
+            told.left_out = 0
+
+    def _about(self, ref: Ref) -> _Told:
+        """Return what was told about an object; those of which nothing was told for long are forgotten."""
+        told = self._told.setdefault(ref, _Told(at=self._clock()))
+        self._told.move_to_end(ref)
+        if len(self._told) > OBJECTS:
+            self._told.popitem(last=False)
+        return told
 
     async def _count(self, ref: Ref, told: _Told, name: str) -> bool:
         """Count an Event that is there once more; False when it has expired."""
@@ -164,6 +184,10 @@ def _name(regarding: Mapping[str, Any], *said: str) -> str:
 def _cut(note: str) -> str:
     encoded = note.encode()
     return note if len(encoded) <= _NOTE else encoded[:_NOTE].decode(errors="ignore") + " ..."
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _micro(seconds: float) -> str:

@@ -152,6 +152,37 @@ async def test_a_failure_to_write_is_unavailable_and_the_next_is_written(server,
     assert len(stored(server)) == 1
 
 
+async def test_an_event_that_is_waited_for_in_vain_keeps_the_next_ones_from_waiting(
+    server, told, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(events, "_now", lambda: now[0])
+    monkeypatch.setattr(events, "WITHIN", 0.05)
+    call = told._kube.call
+
+    async def slow(*args, **kwargs):
+        now[0] += 2 * events.IN_VAIN
+        return await call(*args, **kwargs)
+
+    monkeypatch.setattr(told._kube, "call", slow)
+    server.answers.append(Answer(delay=5))
+    for ref in (REF, REF._replace(name="other")):
+        with pytest.raises(UnavailableError, match="did not answer in time"):
+            await paused(told, ref=ref)
+    assert len(server.requests) == 1
+    now[0] += events.REST
+    await paused(told, ref=REF._replace(name="other"))
+    assert len(server.requests) == 2
+
+
+async def test_a_refusal_that_comes_at_once_keeps_nobody_from_telling(server, told):
+    server.answers.append(Answer(403, "a quota is used up"))
+    with pytest.raises(UnavailableError, match="used up"):
+        await paused(told)
+    await paused(told, ref=REF._replace(name="other"))
+    assert len(stored(server)) == 1
+
+
 async def test_a_namespace_that_is_going_takes_no_events(server, told):
     server.answers.append(Answer(403, "namespace ml is being terminated"))
     with pytest.raises(UnavailableError, match="being terminated"):
