@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from analysis.herd import Counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -23,13 +25,6 @@ if TYPE_CHECKING:
     from controller.filing import Filing, Level
     from controller.observe import IndexedReading
     from controller.plain import Asked, Plain, Where
-
-
-class Counted(NamedTuple):
-    """What runs counted in one interval, per metric position (runs, 2, 1 + lanes), and for the split."""
-
-    metrics: Sequence[Ints]
-    requests: Ints
 
 
 class Picked(NamedTuple):
