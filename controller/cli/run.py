@@ -65,6 +65,14 @@ LeaseSeconds = Annotated[
         min=3, help="How long a leader that is silent stays the leader.", envvar="PENSTOCK_LEASE_SECONDS"
     ),
 ]
+PodUid = Annotated[
+    str,
+    typer.Option(
+        help="The UID of the pod that this runs in: its next process then need not wait for the lease of a "
+        "dead one.",
+        envvar="PENSTOCK_POD_UID",
+    ),
+]
 Propagation = Annotated[
     str, typer.Option(help="How long proxies take to run new weights.", envvar="PENSTOCK_PROPAGATION")
 ]
@@ -93,6 +101,7 @@ def start(
     lease_name: LeaseName = "penstock",
     lease_namespace: LeaseNamespace = None,
     lease_seconds: LeaseSeconds = 15,
+    pod_uid: PodUid = "",
     propagation: Propagation = "5s",
     settle: Settle = "1s",
     log_format: Format = LogFormat.JSON,
@@ -108,7 +117,7 @@ def start(
         kubeconfig=kubeconfig, context=context, namespaces=tuple(namespace or ()),
         prometheus_url=prometheus_url, history_url=history_url, host=host, port=port,
         token=_token(token_file), lease_name=lease_name, lease_namespace=lease_namespace,
-        lease_seconds=lease_seconds, propagation=_seconds("--propagation", propagation),
+        lease_seconds=lease_seconds, pod_uid=pod_uid, propagation=_seconds("--propagation", propagation),
         settle=_seconds("--settle", settle),
     )  # fmt: skip
     set_up(log_format.value)

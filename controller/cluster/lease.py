@@ -5,6 +5,12 @@ for `seconds` x 2/3. A candidate takes the lease when it is released, or when it
 the duration that the record itself names, by the candidate's own clock. No clock of another machine is
 believed: the times in the record are for people. Every write of the Lease is guarded by its resourceVersion.
 
+A process in a pod names its pod in its identity. If the first record that it reads names an earlier process
+of this very pod, it takes the lease at once: a container is started again only when its last process is dead
+(the kubelet kills even one whose state it does not know), so nobody is waited for. It begins a new term like
+any other. Only the first record counts: were two processes to run in one pod, the later one would lead, the
+earlier one would learn of it by its next renewal, and wait for the lease like any other candidate.
+
 **Guaranteed:** `check` never passes in two processes at the same time.
  1. A record is first seen by a candidate after it was stored, so after it was sent. The candidate waits for a
     full duration from then, and its write is refused if the record has changed meanwhile, however stale what
@@ -16,15 +22,25 @@ believed: the times in the record are for people. Every write of the Lease is gu
     anybody else makes it in the name of `FORMER`, and then waits for it like everybody. (How long that
     holder's duration was is gone with it: here replicas must not differ.)
 
-It rests on two assumptions. Only candidates write the record (anybody may delete the Lease). And the *rates*
-of the clocks differ by less than a fifteenth (6 %); their offsets and steps do not matter. The clock is
-CLOCK_BOOTTIME where there is one (Linux), since it counts while the machine sleeps; SIGSTOP and a blocked
-event loop stop neither it nor CLOCK_MONOTONIC. A virtual machine that is frozen with its clocks breaks it.
+It rests on three assumptions.
+ - Only candidates write the record. Anybody may delete the Lease, and anybody may make an empty one where
+   there was none, as the chart does. But an empty one says that nobody leads: who deletes the Lease and makes
+   an empty one faster than its holder comes to know may have two leaders, until the holder's next renewal
+   or, if it is cut off, for the rest of its lease.
+ - The *rates* of the clocks differ by less than a fifteenth (6 %); their offsets and steps do not matter. The
+   clock is CLOCK_BOOTTIME where there is one (Linux), since it counts while the machine sleeps; SIGSTOP and a
+   blocked event loop stop neither it nor CLOCK_MONOTONIC. A virtual machine that is frozen with its clocks
+   breaks it.
+ - Of the processes that name one pod, only one runs at a time. Otherwise there may be two leaders for as long
+   as under the first assumption, once per start. Outside of a pod this is not assumed.
+Where one of them does not hold, what is said below of late requests protects: such a pair disturbs each
+other, and writes nothing that was not rightly decided on what it was written to.
 
 **Not guaranteed:** that a request which was checked does not arrive later. A process can be stopped between
 `check` and the system call, and the kernel sends a packet again, on Linux for some seconds (RESEND_SECONDS of
 `controller.cluster.connection`), elsewhere for minutes. `remaining` bounds only how long the sender waits.
-What protects then is not the lease:
+Also what a process had handed to its kernel when it was killed is still sent, while its successor in the pod
+may lead already. What protects then is not the lease:
  - Objects: each write carries the resourceVersion that was read (controller/writer.py). It lands only on the
    very object that its decision was taken on, so it is a rightful leader's decision that came late. If the
    successor has written the object since, it is refused; if not, the successor's next write is refused, and
@@ -36,7 +52,7 @@ What protects then is not the lease:
    way and refuses all later ones of older terms, however late they come.
 
 Every acquisition begins a new term and counts `leaseTransitions`, also when the former holder was this very
-process.
+process or one of this pod.
 """
 
 from __future__ import annotations
@@ -98,9 +114,16 @@ class BootClock:
         await asyncio.sleep(seconds)
 
 
-def own_identity() -> str:
-    """Return a name for this process that no other start of it has."""
-    return f"{socket.gethostname()}_{uuid.uuid4()}"
+def own_identity(pod: str = "") -> str:
+    """Return a name for this process that no other start of it has; `pod` is the UID of its pod, if any."""
+    host, start = socket.gethostname().replace("_", "-"), uuid.uuid4()
+    return f"{host}_{pod}_{start}" if pod else f"{host}_{start}"
+
+
+def pod_of(identity: str) -> str:
+    """Return the UID of the pod that an identity names; empty: none."""
+    parts = identity.split("_")
+    return parts[1] if len(parts) == 3 else ""
 
 
 class Lease:
@@ -124,6 +147,8 @@ class Lease:
         """The Lease as this process wrote it last; None: it must be read."""
         self._seen: tuple[Object, float] = ({}, 0.0)
         """The record that was read last, and when it was first read."""
+        self._earlier: str | None = None
+        """The dead process of this pod that has held it since the first read; None: nothing was read yet."""
         self._why, self._told = "it has not led yet", ""
         self._jitter = random.SystemRandom()
 
@@ -244,12 +269,16 @@ class Lease:
             self._seen = record, self._clock.now()
         self.holder = record.get("holderIdentity") or ""
         self.transitions = record.get("leaseTransitions") or 0
+        if self._earlier is None and pod_of(self.holder) == pod_of(self.identity) != "":
+            self._earlier = self.holder
+        elif self._earlier != self.holder:
+            self._earlier = ""  # whoever holds it from now on is alive
         if self.holder != self.identity:
             self.resign(f"{self.holder or 'nobody'} holds the lease")
 
     def _may_take(self) -> bool:
         record, since = self._seen
-        free = self.holder in {"", self.identity}
+        free = self.holder in {"", self.identity, self._earlier}
         lasts = record.get("leaseDurationSeconds") or self.seconds  # what its holder goes by
         if not free:
             self._why = f"{self.holder} holds the lease"

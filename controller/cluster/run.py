@@ -71,6 +71,8 @@ class RunOptions:
     lease_namespace: str | None
     """None: the pod's, or that of the kubeconfig's context."""
     lease_seconds: int
+    pod_uid: str
+    """Of the pod that this process runs in; empty: of none."""
     propagation: float
     """Seconds until the proxies run new weights."""
     settle: float
@@ -142,7 +144,7 @@ class _Controller:
         options = self._options
         where = options.lease_namespace or self._kube.namespace
         leases = KubeLeases(self._kube, where, options.lease_name)
-        lease = Lease(leases, identity=own_identity(), seconds=options.lease_seconds)
+        lease = Lease(leases, identity=own_identity(options.pod_uid), seconds=options.lease_seconds)
         self._kube.before_write, self._kube.write_deadline = lease.check, lease.remaining
         self._telemetry.leader.set_function(lambda: float(lease.leads))
         return lease
