@@ -26,7 +26,7 @@ def promote(
     server: Server = None,
     directory: Directory = None,
 ) -> None:
-    """Approve the step that waits, or skip the rest of the present one."""
+    """Approve the step that waits, or skip the rest of this one."""
     _act(name, "promote-full" if full else "promote", namespace, server, directory)
 
 
@@ -67,7 +67,8 @@ def _act(name: str, verb: str, namespace: str | None, server: str | None, direct
         client.post("v1", "rollouts", *place, "actions", body={"verb": verb, "actor": _actor()})
     except ApiError as error:
         fail(str(error))
-    typer.echo(f"{'/'.join(place)}: {verb} asked for; see `penstock status {'/'.join(place)}`", err=True)
+    key = "/".join(place)
+    typer.echo(f"{key}: {verb} asked for; see `{client.program} status {key}`", err=True)
 
 
 def _actor() -> str:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT = (3.0, 15.0)
 """Seconds to connect and to wait for an answer."""
+TOKENLESS = {
+    401: "the API's token for this: set PENSTOCK_TOKEN (in a cluster, `kubectl penstock` needs none)",
+    403: "another token than PENSTOCK_TOKEN holds",
+}
+"""What to do about an answer's status."""
 
 
 class _Page(BaseModel, Generic[T]):
@@ -41,6 +46,12 @@ class Transport(Protocol):
 
     where: str
     """What to call it in messages."""
+    program: str
+    """The program that asks this way, as a person types it."""
+
+    @property
+    def scope(self) -> str:
+        """Where rollouts are looked for when nobody says, as the end of a sentence; empty: everywhere."""
 
     def ask(
         self, method: str, path: Sequence[str], query: Mapping[str, Any], body: Mapping[str, Any] | None
@@ -53,6 +64,16 @@ class Client:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    @property
+    def program(self) -> str:
+        """The program that asks, as a person types it."""
+        return self._transport.program
+
+    @property
+    def scope(self) -> str:
+        """Where rollouts are looked for when nobody says, as the end of a sentence."""
+        return self._transport.scope
 
     def get(self, type_: type[T], *path: str, **query: str | float | None) -> T:
         """Return the answer at a path, checked to be of a type; ApiError."""
@@ -89,6 +110,9 @@ class Client:
 
 class Http:
     """A controller's API at an address."""
+
+    program = "penstock"
+    scope = ""
 
     def __init__(self, url: str, token: str | None = None, *, absent: str | None = None) -> None:
         """`absent` is what to tell when nobody listens at `url`."""
@@ -132,6 +156,8 @@ class Http:
 
 def _words(response: requests.Response, url: str) -> str:
     """Return what a failed answer says: the problem's detail, else the status."""
+    if response.status_code in TOKENLESS:
+        return f"{url} wants {TOKENLESS[response.status_code]}"
     try:
         return str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
@@ -153,7 +179,7 @@ def connect(server: str | None, directory: Path | None) -> Client:
     try:
         layout = Layout.find(directory)
     except LayoutError as error:
-        fail(str(error))
+        fail(f"{error}; for a cluster, use `kubectl penstock` or --server URL")
     absent = (
         f"no controller is running for {layout.root}; start one with `penstock up {layout.root}`"
         " (or name another with --dir or --server)"
@@ -183,7 +209,7 @@ def locate(client: Client, name: str, namespace: str | None) -> tuple[str, str]:
         return namespace, name
     views = client.pages(RolloutView, "v1", "rollouts", name=name)
     if not views:
-        raise ApiError(f"there is no rollout {name}")
+        raise ApiError(f"there is no rollout {name}{client.scope}")
     if len(views) > 1:
         raise ApiError(
             f"there are several rollouts {name}: {', '.join(view.key for view in views)}; say which"

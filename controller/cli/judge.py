@@ -110,7 +110,7 @@ def judge(
         typer.Option(help="Units: number of both variants for which sequences are narrowest."),
     ] = 5000,
 ) -> None:
-    """Judge tables of counts, or rows of units: is the candidate worse than the control.
+    """Judge counts or rows of units: whether the candidate is worse.
 
     The header of a FILE tells what it is. Tables: interval,control_total,control_events,candidate_total,
     candidate_events, or in long form interval,variant,series,total,events with the variants control, history

@@ -40,8 +40,14 @@ class Kubectl:
     service: str | None = None
     """NAMESPACE/NAME of the controller's Service; None: found by its labels."""
     where: str = "the controller"
+    program: str = "kubectl penstock"
     _evidence: bool = True
     """Whether the controller's API has not failed yet."""
+
+    @property
+    def scope(self) -> str:
+        """Where rollouts are looked for when nobody says, as the end of a sentence."""
+        return "" if self.namespace is not None else " in the context's namespace: say -n NAMESPACE, or -A"
 
     def ask(
         self, method: str, path: Sequence[str], query: Mapping[str, Any], body: Mapping[str, Any] | None

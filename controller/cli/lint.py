@@ -35,7 +35,9 @@ def lint(
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
     ] = "text",
 ) -> None:
-    """Check policies, templates, VirtualServices, DestinationRules and ServiceEntries, and how they fit.
+    """Check policies, templates and Istio's objects, and how they fit.
+
+    Istio's are VirtualServices, DestinationRules and ServiceEntries; other kinds are passed over.
 
     Exit status 0: nothing worse than warnings; 1: errors; 2: a file cannot be read.
     """

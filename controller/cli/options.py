@@ -13,7 +13,7 @@ Table = Literal["table", "wide", "json", "yaml", "name"]
 
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", metavar="NS", help="Namespace; without it, NAME is looked for in all."),
+    typer.Option("--namespace", "-n", metavar="NS", help="Namespace; without it, all."),
 ]
 Server = Annotated[
     str | None,

@@ -10,25 +10,35 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 from urllib.parse import urlencode
 
 import typer
+from typer.core import TyperOption
 
 from controller.cli import act, lint, offline, report, show, status
 from controller.cli.options import Directory, Namespace, Rollout, Server, Table
+from controller.cli.peers import Commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typer.core import TyperGroup
+
 FLAGS = ("kubeconfig", "context", "cluster", "user", "as", "token")
 """kubectl's flags for a connection; they may stand anywhere after `kubectl penstock`."""
+NAME = "kubectl penstock"
+HELP = {"namespace": "Namespace; without it, the context's (-A: all)."}
 Output = Annotated[Table, typer.Option("--output", "-o", help="How to print it.")]
+Rollouts = Annotated[Literal["rollouts"], typer.Argument(metavar="rollouts", hidden=True)]
+"""What `kubectl argo rollouts list` needs; here there is nothing else to list."""
 
 app = typer.Typer(
-    name="kubectl penstock",
-    help="Rollouts in this cluster. kubectl's --context, --kubeconfig, --as and so on may stand anywhere; -A "
-    "means all namespaces; --service NAMESPACE/NAME is the controller's Service, if its labels do not tell.",
+    name=NAME,
+    cls=Commands,
+    help="Rollouts in this cluster. kubectl's "
+    f"{', '.join(f'--{flag}' for flag in FLAGS)} may stand anywhere; -A means all namespaces; "
+    "--service NAMESPACE/NAME is the controller's Service, if its labels do not tell.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -39,9 +49,10 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(
-    output: Output = "table", namespace: Namespace = None, server: Server = None, directory: Directory = None
-) -> None:
-    """List rollouts: those of the context's namespace, of -n NS, or of all with -A."""
+    _kind: Rollouts = "rollouts", output: Output = "table", namespace: Namespace = None,
+    server: Server = None, directory: Directory = None,
+) -> None:  # fmt: skip
+    """List rollouts: of the context's namespace, of -n NS, or all (-A)."""
     show.get("rollouts", None, output, 50, namespace, server, directory)
 
 
@@ -49,7 +60,7 @@ def list_(
 def watch(
     name: Rollout, namespace: Namespace = None, server: Server = None, directory: Directory = None
 ) -> None:
-    """Follow a rollout until its run is over (the same as `status --watch`)."""
+    """Follow a rollout until its run is over (`status --watch`)."""
     status.status(name, True, None, "tree", namespace, server, directory)
 
 
@@ -58,7 +69,7 @@ def history(
     name: Rollout, output: Output = "table", namespace: Namespace = None, server: Server = None,
     directory: Directory = None,
 ) -> None:  # fmt: skip
-    """List the runs of a rollout, newest first (the same as `get runs NAME`)."""
+    """List the runs of a rollout, newest first (`get runs NAME`)."""
     show.get("runs", name, output, 50, namespace, server, directory)
 
 
@@ -78,11 +89,21 @@ def server_of(argv: Sequence[str]) -> tuple[str, list[str]]:
     return f"kubectl:?{urlencode(given)}", rest
 
 
+def command() -> TyperGroup:
+    """Return the program; what it shares with `penstock` is told as it is here: no server, one context."""
+    found = cast("TyperGroup", typer.main.get_command(app))
+    for option in (each for verb in found.commands.values() for each in verb.params):
+        if isinstance(option, TyperOption):
+            option.hidden = option.name in {"server", "directory"}
+            option.help = HELP.get(option.name or "", option.help)
+    return found
+
+
 def main() -> None:
     """Run `kubectl penstock`; a reader who has gone away (`| head`) and Ctrl-C end it quietly."""
     os.environ["PENSTOCK_SERVER"], arguments = server_of(sys.argv[1:])
     try:
-        app(arguments)
+        command()(arguments, prog_name=NAME)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(1)

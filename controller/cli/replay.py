@@ -59,9 +59,10 @@ def replay(
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
     ] = "text",
 ) -> None:
-    """Try a policy on the control's history: parts of it play the candidate, so every rollback is a mistake.
+    """Try a policy on the control's own history in Prometheus.
 
-    Every decision is taken by the code that decides on real traffic.
+    Parts of it play the candidate, so every rollback is a mistake. Every decision is taken by the code that
+    decides on real traffic.
     """
     from controller.cli.replayed import Replayed, data, text
     from controller.dossier import design_of

@@ -32,7 +32,7 @@ def report(
     server: Server = None,
     directory: Directory = None,
 ) -> None:
-    """Tell how a run was decided: the decision, the evidence, and what was assumed."""
+    """Tell how a run was decided: decision, evidence, assumptions."""
     from controller.cli.client import ApiError, connect
 
     client = connect(server, directory)

@@ -33,6 +33,9 @@ def get(
     namespace: Namespace = None,
     server: Server = None,
     directory: Directory = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow one rollout (`status NAME --watch`).")
+    ] = False,
 ) -> None:
     """List rollouts, runs or events.
 
@@ -40,12 +43,26 @@ def get(
     """
     from controller.cli.client import ApiError, connect
 
+    if watch:
+        _watch(kind, name, output, namespace, server, directory)
+        return
     client = connect(server, directory)
     show = {"rollout": _rollouts, "run": _runs, "event": _events}[kind.removesuffix("s")]
     try:
         show(client, name, namespace, output, limit)
     except ApiError as error:
         fail(str(error))
+
+
+def _watch(
+    kind: str, name: str | None, output: str, namespace: str | None, server: str | None, directory: Directory
+) -> None:
+    """Follow the one rollout that is named."""
+    from controller.cli.status import status
+
+    if not kind.startswith("rollout") or name is None or output != "table":
+        fail("--watch follows one rollout as a tree: get rollout NAME --watch", 2)
+    status(name, True, None, "tree", namespace, server, directory)
 
 
 def emit(data: Any, output: str) -> None:

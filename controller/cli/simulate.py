@@ -72,9 +72,10 @@ def simulate(
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
     ] = "text",
 ) -> None:  # fmt: skip
-    """Try a policy on made-up traffic: how often and how fast it rolls back and promotes.
+    """Try a policy on made-up traffic, before it meets real traffic.
 
-    Every decision is taken by the code that decides on real traffic.
+    Tells how often and how fast it rolls back and promotes. Every decision is taken by the code that decides
+    on real traffic.
     """
     from analysis.simulate import Behaviour
     from controller.cli.simulated import Simulation, data, margin_effect, text

@@ -38,7 +38,7 @@ def start(
         ),
     ] = None,
 ) -> None:
-    """Run Penstock for a folder: controller, Envoy, Prometheus and API. Ctrl-C ends them all."""
+    """Run Penstock for a folder: controller, Envoy, Prometheus, API. Ctrl-C ends them all."""
     from controller.logs import set_up
     from controller.ports import UnavailableError
     from controller.standalone.alone import AlreadyRunningError

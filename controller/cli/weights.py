@@ -52,7 +52,7 @@ def weights(
         ),
     ] = None,
 ) -> None:
-    """Set the weights of a VirtualService in a file: print the JSON Patch, or the edited file."""
+    """Set weights in a VirtualService's file: print patch or text."""
     try:
         wanted = _parse(weights or [])
         if output not in {"patch", "yaml"}:

@@ -139,6 +139,7 @@ def test_without_a_folder_the_message_says_what_to_do():
     assert out == ""
     assert err.startswith("error: neither ")
     assert "`penstock up DIR`" in err
+    assert "`kubectl penstock`" in err
 
 
 def controller_folder(path, **endpoint):
@@ -292,7 +293,7 @@ def test_a_refused_action_says_why(backend, server, monkeypatch):
     monkeypatch.setenv("PENSTOCK_TOKEN", "other")
     assert "token" in run("abort", "ranker", code=1)[1]
     monkeypatch.delenv("PENSTOCK_TOKEN")
-    assert "Authorization" in run("abort", "ranker", code=1)[1]
+    assert "set PENSTOCK_TOKEN" in run("abort", "ranker", code=1)[1]
 
 
 # --- report

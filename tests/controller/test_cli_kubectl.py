@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
-from controller.cli import plugin
-from controller.cli.client import ApiError, Client, connect
+from controller.cli import app, peers, plugin
+from controller.cli.client import ApiError, Client, connect, locate
 from controller.cli.kubectl import Kubectl, kubectl_of
 from controller.view import EventView, RolloutView
 from tests.support.fake_backend import policy, running
@@ -212,3 +213,64 @@ def test_no_kubectl_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ApiError, match="kubectl cannot be started: No such file"):
         Client(Kubectl()).pages(RolloutView, "v1", "rollouts")
+
+
+def test_without_a_namespace_the_message_says_where_was_looked(kubectl):
+    kubectl(("get rolloutpolicies", listing()))
+    with pytest.raises(ApiError, match=r"no rollout x in the context's namespace: say -n NAMESPACE, or -A$"):
+        locate(Client(Kubectl()), "x", None)
+    with pytest.raises(ApiError, match=r"no rollout x$"):
+        locate(Client(Kubectl(namespace="")), "x", None)
+
+
+@pytest.fixture
+def say(capsys):
+    """Run a program's command; return its exit status, stdout and stderr."""
+
+    def said(*arguments, program=plugin.command, name=plugin.NAME):
+        with pytest.raises(SystemExit) as ended:
+            program()(arguments, prog_name=name)
+        return ended.value.code, *capsys.readouterr()
+
+    return said
+
+
+@pytest.mark.parametrize("verb", peers.ELSEWHERE)
+def test_a_verb_of_another_tool_is_answered_with_what_does_it_here(say, verb):
+    status, out, err = say(verb, "ranker", "-n", "ml")
+    assert (status, out) == (2, "")
+    assert err.endswith(f"there is no {verb!r} here: {peers.ELSEWHERE[verb]}\n")
+    assert verb not in plugin.command().commands
+
+
+def test_other_unknown_verbs_are_no_commands(say):
+    assert "No such command 'fly'" in say("fly")[2]
+
+
+def test_the_help_tells_of_kubectl_and_of_no_server(say):
+    told = say("status", "--help")[1]
+    assert told.startswith("Usage: kubectl penstock status")
+    assert "the context's" in told
+    assert "--server" not in told
+    assert "--dir" not in told
+
+
+def test_the_list_may_be_asked_for_as_users_of_argo_rollouts_do(kubectl, say, monkeypatch):
+    kubectl(("get rolloutpolicies", listing(policy("ml", "idle"))))
+    monkeypatch.setenv("PENSTOCK_SERVER", "kubectl:")
+    assert "idle" in say("list", "rollouts")[1]
+
+
+@pytest.mark.parametrize("program", [plugin.command, lambda: typer.main.get_command(app)])
+def test_the_first_sentence_of_each_command_fits_a_terminal(say, program):
+    assert "..." not in say("--help", program=program)[1].partition("Commands:")[2]
+
+
+def test_following_takes_one_rollout(say):
+    for arguments in (
+        ["get", "-w"],
+        ["get", "runs", "ranker", "-w"],
+        ["get", "rollout", "x", "-w", "-o", "json"],
+    ):
+        status, _, err = say(*arguments)
+        assert (status, "--watch follows one rollout" in err) == (2, True)
