@@ -55,7 +55,7 @@ class Recorder:
             "%s: %s (%s): %s", key, decision.action, decision.reason, decision.message, extra={"policy": key},
         )  # fmt: skip
         if decision.notable:
-            self.telemetry.decisions.labels(key, decision.action).inc()
+            self.telemetry.decided(key, decision.action)
         await self._event(ref, "Warning" if decision.warning else "Normal", decision.reason, decision.message)
 
     async def _event(self, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:

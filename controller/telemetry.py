@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter as CountOf
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from controller.rollout_metric import RolloutMetric
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 VERDICTS = ("Harmful", "Safe", "Undecided", "NoData", "Invalid")
 ERRORS = ("store", "history", "prometheus", "conflict", "internal")
@@ -27,24 +31,6 @@ class Telemetry:
             "penstock_queries", "Grouped queries to Prometheus", ["template"], registry=self.registry
         )
         self.writes = Counter("penstock_writes", "Writes to the store", ["what"], registry=self.registry)
-        self.decisions = Counter(
-            "penstock_decisions", "Decisions other than to hold", ["policy", "action"], registry=self.registry
-        )
-        self.weight = Gauge(
-            "penstock_weight_percent", "Intended share", ["policy", "variant"], registry=self.registry
-        )
-        self.verdict = Gauge(
-            "penstock_verdict", "1 for the verdict in force", ["policy", "verdict"], registry=self.registry
-        )
-        self.surges = Gauge(
-            "penstock_surges", "Metrics with a surge since promotion", ["policy"], registry=self.registry
-        )
-        self.step_age = Gauge(
-            "penstock_step_age_seconds",
-            "Time since the proxies confirmed the weights of the open step; 0 without one",
-            ["policy"],
-            registry=self.registry,
-        )
         self.prometheus_seconds = Histogram(
             "penstock_prometheus_seconds", "Time of a query to Prometheus", registry=self.registry
         )
@@ -67,6 +53,17 @@ class Telemetry:
         self.rollouts_due = Gauge(
             "penstock_rollouts_due", "Rollouts looked at in the last pass", registry=self.registry
         )
+        self.decisions = RolloutMetric(
+            "penstock_decisions_total", "Decisions other than to hold", "action", "counter"
+        )
+        self.weight = RolloutMetric("penstock_weight_percent", "Intended share", "variant")
+        self.verdict = RolloutMetric("penstock_verdict", "1 for the verdict in force", "verdict")
+        self.surges = RolloutMetric("penstock_surges", "Metrics with a surge since promotion")
+        self.step_age = RolloutMetric(
+            "penstock_step_age_seconds",
+            "Time since the proxies confirmed the weights of the open step; 0 without one",
+        )
+        self._decided: defaultdict[str, CountOf[str]] = defaultdict(CountOf)
         self._shown: dict[str, tuple[dict[str, int], str, int, float | None]] = {}
         for origin in ERRORS:
             self.errors.labels(origin)
@@ -83,21 +80,21 @@ class Telemetry:
         now = (dict(weights), verdict, surges, since)
         if self._shown.get(policy) == now:
             return
-        for variant in self._shown.get(policy, ({}, "", 0, None))[0].keys() - weights.keys():
-            self.weight.remove(policy, variant)
         self._shown[policy] = now
-        for variant, weight in weights.items():
-            self.weight.labels(policy, variant).set(weight)
-        for kind in VERDICTS:
-            self.verdict.labels(policy, kind).set(kind == verdict)
-        self.surges.labels(policy).set(surges)
-        self.step_age.labels(policy).set_function(lambda: self._clock() - since if since else 0.0)
+        self.weight.put(policy, weights)
+        self.verdict.put(policy, {kind: kind == verdict for kind in VERDICTS})
+        self.surges.put(policy, {"": surges})
+
+    def decided(self, policy: str, action: str) -> None:
+        """Count a decision other than to hold."""
+        self._decided[policy][action] += 1
+        self.decisions.put(policy, self._decided[policy])
 
     def forget(self, policy: str) -> None:
         """Drop what was told of a rollout that is gone."""
-        if policy in self._shown:
-            self._hide(policy)
-        self.decisions.remove_by_labels({"policy": policy})
+        self._hide(policy)
+        self._decided.pop(policy, None)
+        self.decisions.forget(policy)
 
     def hide(self) -> None:
         """Drop the gauges of all rollouts: they are another's to tell of."""
@@ -105,13 +102,18 @@ class Telemetry:
             self._hide(policy)
 
     def _hide(self, policy: str) -> None:
-        for variant in self._shown.pop(policy)[0]:
-            self.weight.remove(policy, variant)
-        for kind in VERDICTS:
-            self.verdict.remove(policy, kind)
-        self.surges.remove(policy)
-        self.step_age.remove(policy)
+        self._shown.pop(policy, None)
+        for metric in (self.weight, self.verdict, self.surges, self.step_age):
+            metric.forget(policy)
+
+    def of_rollouts(self) -> Sequence[RolloutMetric]:
+        """Return the metrics that have lines for each rollout, as they are now."""
+        now = self._clock()
+        for policy, (*_, since) in self._shown.items():
+            self.step_age.put(policy, {"": now - since if since else 0.0})
+        return self.decisions, self.weight, self.verdict, self.surges, self.step_age
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        texts = (metric.exposition() for metric in self.of_rollouts())
+        return b"".join((generate_latest(self.registry), "".join(texts).encode()))

@@ -45,7 +45,7 @@ def exposed():
     for collector, base in telemetry.registry._collector_to_names.items():
         for name in base:
             names[name] = set(collector._labelnames)
-    return names
+    return names | {metric.name: set(metric.labels) for metric in telemetry.of_rollouts()}
 
 
 def metrics_of(promql):
