@@ -68,10 +68,10 @@ class Seen(NamedTuple):
     peak: Floats
     metrics: tuple[SeenMetric, ...]
 
-    def glance(self, row: int) -> Glance:
-        """Return what `analysis.glance.glances` gives of one run."""
-        own = (_rows(metric, [row]).cut() for metric in self.metrics)
-        return Glance(self.kinds[row], tuple(metric for [metric] in own))
+    def glances(self, rows: Sequence[int]) -> list[Glance]:
+        """Return what `analysis.glance.glances` gives of some runs."""
+        own = zip(*(_rows(metric, rows).cut() for metric in self.metrics), strict=True)
+        return [Glance(self.kinds[row], metrics) for row, metrics in zip(rows, own, strict=True)]
 
     def without(self, rows: Sequence[int]) -> Seen:
         """Return the same without some runs."""
@@ -118,12 +118,11 @@ class Herd:
         self._members = [self._members[row] for row in rest.tolist()]
         self._rules = None
 
-    def evidence(self, row: int) -> Evidence:
-        """Return the evidence of one run."""
-        metrics = [
-            _rows(kept, [row]).cut(layout)[0] for kept, layout in zip(self._kept, self._layouts, strict=True)
-        ]
-        return _rows(self._runs, [row]).evidence(metrics)
+    def evidence(self, rows: Sequence[int]) -> list[Evidence]:
+        """Return the evidence of some runs."""
+        layouts = zip(self._kept, self._layouts, strict=True)
+        metrics = zip(*(_rows(kept, rows).cut(layout) for kept, layout in layouts), strict=True)
+        return [_rows(self._runs, [row]).evidence(own) for row, own in zip(rows, metrics, strict=True)]
 
     def advance(self, end: int, counted: Counted) -> Seen:
         """Take in the interval that ended at `end` (unix seconds), and return what a look needs.
@@ -171,6 +170,8 @@ class Herd:
         wanted = [(len(self), 2, 1 + layout.lanes) for layout in self._layouts]
         if [each.shape for each in counted.metrics] != wanted or counted.requests.shape != (len(self), 2):
             raise ValueError("the counts are not those of the members and their metrics")
+        if any((each < 0).any() or (each > each[:, :, :1]).any() for each in counted.metrics):
+            raise ValueError("counts of events lie between 0 and the requests")
 
 
 def _rows(table: T, rows: Sequence[int] | Ints) -> T:

@@ -63,5 +63,5 @@ def log_cash(looks: Sequence[tuple[int, int]]) -> Floats:
 
 def log_worth(bets: Floats, cash: Floats) -> Floats:
     """Return ln E from the bets (runs, lanes, bets) and the cash (runs,)."""
-    flat = bets.reshape(len(bets), -1)
+    flat = bets.reshape(len(bets), math.prod(bets.shape[1:]))
     return log_sum_exp(np.concatenate([flat, cash[:, None]], axis=1))
