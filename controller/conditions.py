@@ -47,6 +47,22 @@ COPY_REASONS = {
 }
 """How a copy stands, as a reason."""
 PROGRESS = frozenset({"Ready", "Reconciling", "Stalled", "Progressing"})
+REWORDED = frozenset(
+    {
+        "RouteUnreadable",
+        "ControlGone",
+        "Drift",
+        "Contested",
+        "NotReady",
+        "ProgressDeadlineExceeded",
+        "RouteTaken",
+        "PolicyInvalid",
+        "CopyFailed",
+        "ScaleUpRefused",
+    }
+)
+"""Reasons whose words are told again when they change: they hold no numbers that move by themselves, and
+whoever repairs one thing has to read what is the next."""
 OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
 """Those that matter more than how the last run ended."""
 DRIFTED = frozenset({"Drift", "Contested"})
@@ -85,7 +101,9 @@ def with_conditions(
         table = (*table, ("Copied", run.copying.phase == "Done"))
     for type_, value in table:
         reason, message = _why_copy(type_, run) or _why(type_, decision, world, judgement, run)
-        status = status.with_condition(type_, _truth(value), reason, message, now=now, generation=generation)
+        status = status.with_condition(
+            type_, _truth(value), reason, message, now=now, generation=generation, reword=reason in REWORDED
+        )
     # an ended run keeps the verdict that ended it
     judged = active or decision.action in ENDINGS
     verdict = judgement.kind if judged else status.verdict

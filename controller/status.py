@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic.alias_generators import to_camel
 
+from controller.words import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,6 +34,8 @@ Time = Annotated[float, PlainValidator(from_rfc3339), PlainSerializer(to_rfc3339
 Outcome = Literal["Promoted", "RolledBack", "Superseded"]
 Truth = Literal["True", "False", "Unknown"]
 COPY_OVER = frozenset({"Done", "GivenUp", "Skipped"})
+LONGEST_MESSAGE = 4096
+"""Kubernetes takes 32768 characters in a condition, and refuses the whole status for one more."""
 KEPT_ANSWERS = 32
 """How many manual actions are remembered, so that none happens twice."""
 
@@ -213,7 +217,8 @@ class Status(Part):
     def with_answer(self, answer: LastAction) -> Status:
         """Return the status that remembers the answer to a manual action."""
         answered = (*self._answers(), f"{answer.verb}:{answer.nonce}")[-KEPT_ANSWERS:]
-        return self.model_copy(update={"last_action": answer, "answered": answered})
+        short = answer.model_copy(update={"result": shortened(answer.result, LONGEST_MESSAGE)})
+        return self.model_copy(update={"last_action": short, "answered": answered})
 
     def _answers(self) -> tuple[str, ...]:
         """Return all that is remembered; older versions of Penstock kept the last action only."""
@@ -226,11 +231,16 @@ class Status(Part):
         return next((condition for condition in self.conditions if condition.type == type_), None)
 
     def with_condition(
-        self, type_: str, status: Truth, reason: str, message: str, *, now: float, generation: int
-    ) -> Status:
-        """Return the status with one condition set; one with the same status and reason stays as it is."""
-        old = self.condition(type_)
-        if old and (old.status, old.reason, old.observed_generation) == (status, reason, generation):
+        self, type_: str, status: Truth, reason: str, message: str, *, now: float, generation: int,
+        reword: bool = False,
+    ) -> Status:  # fmt: skip
+        """Return the status with one condition set; one with the same status and reason stays as it is.
+
+        `reword`: unless its message is another one.
+        """
+        old, message = self.condition(type_), shortened(message, LONGEST_MESSAGE)
+        same = old and (old.status, old.reason, old.observed_generation) == (status, reason, generation)
+        if old and same and (old.message == message or not reword):
             return self
         since = old.last_transition_time if old and old.status == status else now
         new = Condition(

@@ -81,6 +81,33 @@ def test_transition_times_move_only_with_the_status() -> None:
     assert (changed.last_transition_time, kept.last_transition_time) == (NOW + 6, NOW)
 
 
+def test_whoever_repairs_one_thing_reads_what_is_the_next() -> None:
+    def told(status: Status, error: str) -> Status:
+        return conditions(status, world(live=None, route_error=error), judged("Undecided"))[0]
+
+    first = told(open_run(), "VirtualService ranker does not exist")
+    second = told(first, "VirtualService ranker: route http[0] has no destination 'ranker/v9'")
+    for type_ in ("Ready", "Stalled"):
+        condition = second.condition(type_)
+        assert condition is not None
+        assert "has no destination 'ranker/v9'" in condition.message
+    assert told(second, "VirtualService ranker: route http[0] has no destination 'ranker/v9'") == second
+
+
+def test_an_invalid_split_is_not_told_again_for_other_numbers() -> None:
+    first, _ = conditions(open_run(), world(), judged("Invalid", sentence="p = 0.0001"))
+    second, _ = conditions(first, world(), judged("Invalid", sentence="p = 0.00009"))
+    assert second == first
+
+
+def test_no_message_is_longer_than_kubernetes_takes() -> None:
+    routes = ", ".join(f"route-{number} (http[{number}])" for number in range(5000))
+    here = world(live=None, route_error=f"VirtualService ranker has no route main; it has {routes}")
+    told, _ = conditions(open_run(), here, judged("Undecided"))
+    longest = max(len(condition.message) for condition in told.conditions)
+    assert 1000 < longest < 32768
+
+
 def test_a_status_that_was_found_to_stay_stays_while_what_was_looked_at_is_the_same() -> None:
     """Whatever else changes: then conditions need not be made again."""
     status, here = on_step(0)
