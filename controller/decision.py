@@ -10,7 +10,7 @@ from controller.standing import uncopyable
 from controller.status import Copying, Outcome, Roles, Run, Status, Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from controller.chores import Chore
     from controller.standing import Side
@@ -39,6 +39,8 @@ class World:
     """Variants that take no traffic, and why."""
     rolling: Mapping[str, str] = field(default_factory=dict)
     """Variants whose pods are not all there in the present revision, and why."""
+    asleep: Sequence[str] = ()
+    """Variants that are scaled to zero."""
     failing: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with the pods of the candidate of an open run, in words, by reason."""
     taken: str = ""

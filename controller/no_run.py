@@ -128,11 +128,21 @@ def _idle(case: Case) -> Decision:
     stuck = world.failing.get("ProgressDeadlineExceeded")
     if stuck and _awaited(case):
         return case.hold("ProgressDeadlineExceeded", stuck, warning=True)
+    if _unreleased(case):
+        return case.hold("Idle", _why_not(case))
     if world.live is None or _wanting(case):
         return case.hold("NotReady", _why_not(case), warning=True)
     if world.rolling and _awaited(case):
         return case.hold("RollingOut", _why_not(case))
     return case.hold(run.outcome or "Idle", run.message) if run else case.hold("Idle", "nothing to roll out")
+
+
+def _unreleased(case: Case) -> bool:
+    """Tell whether there was no release yet, and nothing is amiss: the candidate is there, without pods."""
+    roles, world = case.status.roles, case.world
+    if roles is None or case.status.run is not None or world.live is None:
+        return False
+    return world.missing.keys() == {roles.candidate} and roles.candidate in world.asleep
 
 
 def _wanting(case: Case) -> set[str]:

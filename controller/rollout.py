@@ -135,7 +135,7 @@ class Rollout:
         scene, dossier = self.scene, self.dossier
         world = World(
             revisions=scene.revisions, missing=scene.missing, live=scene.live, route_error=scene.route_error,
-            rolling=scene.rolling, failing=self._failing(), taken=self.entry.taken,
+            rolling=scene.rolling, asleep=scene.asleep, failing=self._failing(), taken=self.entry.taken,
             invalid=self.entry.invalid, changed_by=scene.changed_by,
             overwritten=self.overwritten, late=self.late, applied=applied,
             behind=any(known.behind for known in (dossier, self.watch) if known),

@@ -66,6 +66,11 @@ class Scene:
         """Variants whose pods are not all there in the present revision, and why."""
         return {name: each.rolling for name, each in self.selections.items() if each.rolling}
 
+    @property
+    def asleep(self) -> tuple[str, ...]:
+        """Variants that are scaled to zero."""
+        return tuple(name for name, each in self.selections.items() if each.asleep)
+
 
 @dataclass
 class _Variants:

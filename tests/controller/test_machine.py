@@ -39,6 +39,21 @@ def test_nothing_starts_without_a_ready_candidate_or_a_readable_route() -> None:
         assert outcome(decision) == ("Hold", "NotReady", None)
 
 
+def test_a_candidate_without_pods_before_the_first_release_is_awaited_not_wrong() -> None:
+    why = "Deployment ranker-v2 is scaled to zero"
+    rest = world(live={"stable": 100, "candidate": 0}, missing={"candidate": why}, asleep=("candidate",))
+    decision = decide(policy(), Status(), rest, Judgement(), NOW)
+    assert (*outcome(decision), decision.message) == ("Hold", "Idle", None, f"candidate: {why}")
+    assert not decision.warning
+    for amiss in (
+        replace(rest, live=None, route_error="no such route"),
+        replace(rest, missing={"stable": why}, asleep=("stable",)),
+        replace(rest, missing={**rest.missing, "stable": why}, asleep=("stable", "candidate")),
+        replace(rest, asleep=()),
+    ):
+        assert outcome(decide(policy(), Status(), amiss, Judgement(), NOW)) == ("Hold", "NotReady", None)
+
+
 def test_a_candidate_that_was_judged_does_not_run_again_until_it_changes() -> None:
     rolled_back = decide(policy(), open_run(), world(), judged("Harmful"), NOW).status
     settled = decide(policy(), rolled_back, world(live={"stable": 100, "candidate": 0}), UNDECIDED, NOW)
