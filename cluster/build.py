@@ -2,6 +2,7 @@
 
 The versions are pinned by cluster/modules/*/go.mod and go.sum. What is built lies in a folder named by the
 digest of these and of the flags; it appears there complete or not at all, and two builders take turns.
+A new build takes the place of old ones: the two that were used last are kept.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 MODULES = Path(__file__).with_name("modules")
 STAGES = ("node/fast/node-initialize", "node/heartbeat/node-heartbeat", "pod/fast/pod-ready",
           "pod/fast/pod-complete", "pod/fast/pod-delete")  # fmt: skip
+DIGITS = 16
+DIGEST = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
+"""How the folder of a build is called."""
+KEPT = 2
+"""How many builds are kept: a person may go to and fro between two versions of Penstock."""
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|i/o timeout|connection refused|proxyconnect|TLS handshake|not available"
     r"|module lookup disabled|reading https?:|40[34] |50\d "
@@ -103,7 +109,7 @@ def digest(modules: Path = MODULES) -> str:
         out.update(repr((folder.name, flags(folder.name, modules))).encode())
         for name in ("go.mod", "go.sum"):
             out.update((folder / name).read_bytes())
-    return out.hexdigest()[:16]
+    return out.hexdigest()[:DIGITS]
 
 
 def built(cache: Path | None = None) -> Built | None:
@@ -120,11 +126,13 @@ def say(text: str) -> None:
 def ensure_built(cache: Path | None = None, tell: Callable[[str], None] = say) -> Built:
     """Return the build of this version, made now if need be; NoClusterError where that is not possible."""
     cache = cache or cache_folder()
-    if found := built(cache):
-        return found
-    cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / "lock", tell):
-        return built(cache) or _build(cache, tell)
+    found = built(cache)
+    if found is None:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / "lock", tell):
+            found = built(cache) or _build(cache, tell)
+    os.utime(found.folder)  # it is in use now
+    return found
 
 
 @contextlib.contextmanager
@@ -155,8 +163,17 @@ def _build(cache: Path, tell: Callable[[str], None]) -> Built:
         tell(f"[{number}/{len(TARGETS)}] {each.name}: {time.monotonic() - since:.0f} s")
     _keep_manifests(go, partial)
     partial.folder.rename(target.folder)
+    _remove_old(cache, tell)
     tell(f"built in {time.monotonic() - began:.0f} s")
     return target
+
+
+def _remove_old(cache: Path, tell: Callable[[str], None]) -> None:
+    """Remove all builds but those that were used last; none is ever found half removed."""
+    builds = [each for each in cache.iterdir() if DIGEST.fullmatch(each.name)]
+    for folder in sorted(builds, key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
+        tell(f"removing the old build {folder}")
+        shutil.rmtree(folder.rename(cache / "partial"))
 
 
 def _keep_manifests(go: str, into: Built) -> None:

