@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from cluster.build import ensure_built
-from tests.support import chart
+from tests.support import chart, clusters
 from tests.support.fake_backend import FakeBackend, running
 from tests.support.fake_run import fake_run
+from tests.support.incluster import InCluster
 from tests.support.policies import policy
 from tests.support.served import served
 
@@ -124,3 +127,78 @@ def test_reports_and_history_come_through_the_proxy(tmp_path, plugin):
         status, out, err = plugin("report", "ml.nobody.1", *there, kubeconfig=kubeconfig)
         assert (status, out) == (1, "")
         assert err.startswith("error: Error from server (NotFound)")
+
+
+# asked of a controller that runs, through the API server
+
+
+@pytest.mark.timeout(240)
+async def test_a_controller_that_runs_is_asked_through_the_api_servers_proxy_by_who_may(
+    cluster, namespace, tmp_path, plugin
+):
+    """The controller listens where its pod would, since the API server asks nobody on loopback."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    async with InCluster(cluster, namespace, tmp_path, address=address) as mesh:
+        run = await mesh.under_way()
+        await asyncio.to_thread(stand_for, mesh.replicas[0], cluster, namespace, address)
+        for user, role in (("ada", "view"), ("eve", "edit")):
+            bind(cluster, namespace, user, role)
+
+        async def kubectl_penstock(user, *arguments):
+            there = ("-n", namespace, "--as", user, "--service", f"{namespace}/{chart.lease_name(namespace)}")
+            return await asyncio.to_thread(plugin, *arguments, *there, kubeconfig=cluster.kubeconfig)
+
+        async def is_reached():
+            said[:] = await kubectl_penstock("eve", "report", "ranker", "-o", "json")
+            return said[0] == 0
+
+        said = []
+        await mesh.eventually(is_reached, "a report through the proxy instead of", said)
+        _, out, err = said
+        assert (json.loads(out)["run"], err) == (run.id, "")
+        status, out, err = await kubectl_penstock("eve", "history", "ranker", "-o", "name")
+        assert (status, err, out.split()) == (0, "", [run.id])
+        status, out, err = await kubectl_penstock("eve", "status", "ranker")
+        assert (status, err) == (3, "")
+        assert "istio-error-rate" in out, "with the evidence, which only the controller has"
+
+        status, out, err = await kubectl_penstock("ada", "report", "ranker")
+        assert (status, out) == (1, "")
+        assert 'User "ada" cannot get resource "services/proxy"' in err
+        status, out, err = await kubectl_penstock("ada", "status", "ranker")
+        assert status == 3
+        assert "Step 1/2, 30% to candidate" in out
+        assert "without evidence, since the controller cannot be asked" in err
+
+
+def own_address():
+    """Return an address of this machine that is not loopback, None if there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # chooses a way, and sends nothing
+        except OSError:
+            return None
+        address = probe.getsockname()[0]
+    return None if address.startswith(("127.", "169.254.")) else address
+
+
+def stand_for(replica, cluster, namespace, address):
+    """Put the chart's Service and a pod of its Deployment in the cluster, at the controller's address."""
+    made = chart.objects(cluster.binary("helm"), namespace, release=namespace, api={"port": replica.api_port})
+    found = {each["kind"]: each for each in made}
+    template = found["Deployment"]["spec"]["template"]
+    template["spec"].pop("volumes")
+    template["spec"]["containers"][0].pop("volumeMounts")
+    metadata = {"name": "penstock", "labels": template["metadata"]["labels"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    clusters.apply(cluster, found["Service"], pod, namespace=namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=30s", "pod/penstock", "-n", namespace)
+    addressed = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
+    patch = ("--subresource=status", "--type=merge", "-p", json.dumps(addressed))
+    cluster.kubectl("patch", "pod", "penstock", "-n", namespace, *patch)
+
+
+def bind(cluster, namespace, user, role):
+    cluster.kubectl("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}", "-n", namespace)

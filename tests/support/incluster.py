@@ -23,7 +23,7 @@ import yaml
 
 from controller.cluster.lease import FORMER
 from controller.ports import NotFoundError, Ref
-from controller.standalone.listening import pick_port
+from controller.standalone.listening import LOOPBACK, pick_port
 from tests.support import chart, mesh
 from tests.support.standalone import LONG, Said, policy
 from tests.support.watched import PATIENCE, Staged
@@ -53,11 +53,13 @@ PATHS = {
 class Replica:
     """One `penstock run` process."""
 
-    def __init__(self, name: str, folder: Path, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, arguments: Sequence[str], env: Mapping[str, str], *, address: str
+    ) -> None:
         self.log = folder / f"{name}.log"
         self.api_port = pick_port()
-        self.api = f"http://127.0.0.1:{self.api_port}"
-        self._arguments = [*arguments, "--api-address", f"127.0.0.1:{self.api_port}"]
+        self.api = f"http://{address}:{self.api_port}"
+        self._arguments = [*arguments, "--api-address", f"{address}:{self.api_port}"]
         self._env = dict(env)
         self._process: asyncio.subprocess.Process | None = None
 
@@ -113,7 +115,7 @@ class InCluster(Staged):
         decision: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None, replicas: int = 1,
         options: Sequence[str] = (), kubeconfig: Path | None = None, history: str = "",
         start: bool = True, load: bool = True, chart_values: Mapping[str, Any] | None = None,
-        lease: Ref | None = None,
+        lease: Ref | None = None, address: str = LOOPBACK,
     ) -> None:  # fmt: skip
         self.host = f"{HOST}.{namespace}.svc.cluster.local"
         super().__init__(f"{cluster.gateway_url}/", self.host, start=start, load=load)
@@ -128,7 +130,7 @@ class InCluster(Staged):
         self.kubeconfig = kubeconfig
         self.history_url = history or f"sqlite:///{folder / 'history.db'}"
         self.replicas: list[Replica] = []
-        self._count, self._options = replicas, options
+        self._count, self._options, self._address = replicas, options, address
         self._chart = {"namespaces": [namespace], **(chart_values or {})}
 
     async def _prepare(self) -> None:
@@ -195,7 +197,8 @@ class InCluster(Staged):
         ]  # fmt: skip
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
         own = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
-        replica = Replica(f"penstock-{len(self.replicas)}", self.folder, arguments, own)
+        name = f"penstock-{len(self.replicas)}"
+        replica = Replica(name, self.folder, arguments, own, address=self._address)
         self.replicas.append(replica)
         await replica.start(**(env or {}))
         return replica
