@@ -131,7 +131,8 @@ def ensure_built(cache: Path | None = None, tell: Callable[[str], None] = say) -
         cache.mkdir(parents=True, exist_ok=True)
         with _alone(cache / "lock", tell):
             found = built(cache) or _build(cache, tell)
-    os.utime(found.folder)  # it is in use now
+    with contextlib.suppress(PermissionError):  # another user's, who is the one to remove it
+        os.utime(found.folder)
     return found
 
 
