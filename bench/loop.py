@@ -46,6 +46,7 @@ from policies.catalog import templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
 
     from bench.answers import Kind
     from controller.past import Question
@@ -122,7 +123,7 @@ def manifests(name: str) -> list[Object]:
     ]
 
 
-async def past(_metrics: Metrics, question: Question, *, done: Callable[[], None]) -> Past:
+async def past(_metrics: Metrics, question: Question, *, done: Callable[[], None], **_: Executor) -> Past:
     """Return an hour and more of a control with one process, as if it had been read."""
     done()
     draw, intervals = np.random.default_rng(1), 400
@@ -165,7 +166,7 @@ async def _measure(
         for seconds in (0, 0.2, 0.2, 3 * STEP, STEP):  # start, confirm, and the first intervals
             clock.time += seconds
             await loop.look()
-            await _rest(rollouts)
+            await _rest()
         prometheus.queries, version = 0, int(await store.version())
         cpu, wall = await _passes(loop, clock, prometheus, looks, profile)
         written = int(await store.version()) - version
@@ -183,10 +184,10 @@ async def _measure(
     }
 
 
-async def _rest(rollouts: int) -> None:
-    """Let what goes on beside the loop come to its end: two pasts are read at a time."""
-    for _ in range(10 * rollouts):
-        await asyncio.sleep(0)
+async def _rest() -> None:
+    """Let what goes on beside the loop come to its end: the pasts that are read."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
 
 
 async def _fill(store: LocalStore, names: list[str]) -> None:

@@ -3,12 +3,16 @@
 A run's evidence waits for the answer a little (`PATIENCE`), so that the first interval is judged by what is
 known; then it begins by the assumption, and an answer that comes later holds from then on. A past that cannot
 be read is tried again a few times. Few are read at once, so that many starting runs are no storm.
+
+A past of hundreds of series is a second of computing and more. That is done in a thread of its own, one thing
+at a time, so that looks, lease renewals and answers to requests go on in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +20,10 @@ from controller.past import read_past
 from controller.ports import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
 
+    from controller.learning import Lessons
     from controller.past import Past, Question
     from controller.ports import Metrics
     from controller.telemetry import Telemetry
@@ -37,7 +43,7 @@ class _Reading:
     """The reading for one run; `failures` of it so far, and when to try again."""
 
     question: Question
-    task: asyncio.Task[Past]
+    task: asyncio.Task[Lessons]
     asked: float
     failures: int = 0
     again: float | None = None
@@ -49,18 +55,26 @@ class Baselines:
     def __init__(self, metrics: Metrics, telemetry: Telemetry) -> None:
         self._metrics, self._telemetry = metrics, telemetry
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self.aside: Executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="past")
+        """Where what is read is computed; its thread ends when nobody has this object any more."""
         self._readings: dict[str, _Reading] = {}
 
-    def ask(self, run: str, question: Question, now: float) -> Past | str | None:
-        """Return a run's past, why there is none in words, or None while it is being read.
+    def ask(
+        self, run: str, question: Question, teach: Callable[[Past], Lessons], now: float
+    ) -> Lessons | str | None:
+        """Return what `teach` makes of a run's past, why there is none in words, or None until it is known.
 
-        Reading begins with the first call, and again some time after a failure.
+        Reading begins with the first call, again when there is another question, and some time after a
+        failure.
         """
         reading = self._readings.get(run)
+        if reading is not None and reading.question != question:
+            reading.task.cancel()
+            reading = None
         if reading is None:
-            reading = self._readings[run] = _Reading(question, self._start(question), now)
+            reading = self._readings[run] = _Reading(question, self._start(question, teach), now)
         elif reading.again is not None and now >= reading.again:
-            reading.task, reading.again = self._start(question), None
+            reading.task, reading.again = self._start(question, teach), None
         return self._answer(run, reading, now)
 
     def waits(self, run: str, now: float) -> bool:
@@ -74,18 +88,19 @@ class Baselines:
         for run in self._readings.keys() - kept:
             self._readings.pop(run).task.cancel()
 
-    def _start(self, question: Question) -> asyncio.Task[Past]:
-        return asyncio.create_task(self._read(question))
+    def _start(self, question: Question, teach: Callable[[Past], Lessons]) -> asyncio.Task[Lessons]:
+        return asyncio.create_task(self._read(question, teach))
 
-    async def _read(self, question: Question) -> Past:
+    async def _read(self, question: Question, teach: Callable[[Past], Lessons]) -> Lessons:
         def count() -> None:
             for name in {template.metadata.name for template in question.read_by.values()}:
                 self._telemetry.queries.labels(name).inc()
 
         async with self._slots:
-            return await read_past(self._metrics, question, done=count)
+            past = await read_past(self._metrics, question, done=count, aside=self.aside)
+            return await asyncio.get_running_loop().run_in_executor(self.aside, teach, past)
 
-    def _answer(self, run: str, reading: _Reading, now: float) -> Past | str | None:
+    def _answer(self, run: str, reading: _Reading, now: float) -> Lessons | str | None:
         if not reading.task.done() or reading.task.cancelled():
             return None
         error = reading.task.exception()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from controller.past import Past
 from controller.prior import (
     calibration_of,
     choose_edges,
@@ -17,12 +17,14 @@ from controller.prior import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from analysis.design import Design
     from controller.baseline import Baselines
+    from controller.calibration import Calibration
     from controller.dossier import Dossier
     from controller.filing import ArmKey
-    from controller.past import Question
+    from controller.past import Past
     from controller.status import Run
     from policies.model import MetricTemplate, RolloutPolicy
 
@@ -40,6 +42,15 @@ class Asker:
     control: ArmKey
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a past teaches: by what evidence is divided, which edges are judged, and what is too noisy."""
+
+    calibration: Calibration
+    edges: Mapping[str, tuple[float, ...]]
+    noisy: Sequence[str]
+
+
 def is_owed_a_past(policy: RolloutPolicy, dossier: Dossier) -> bool:
     """Tell whether a run wants to know the control's past and does not yet."""
     known = dossier.calibration
@@ -53,17 +64,18 @@ def learn(baselines: Baselines, asker: Asker, now: float) -> None:
     """
     policy, run, dossier = asker.policy, asker.run, asker.dossier
     question = question_of(policy, dossier.design, asker.templates, asker.control, run.started_at)
-    past = baselines.ask(run.id, question, now)
-    if isinstance(past, Past):
-        _use(policy, dossier, question, past)
+    found = baselines.ask(run.id, question, partial(lessons, policy, dossier.design), now)
+    if isinstance(found, Lessons):
+        dossier.learn(found.calibration, found.edges)
+        dossier.warnings += [("TooNoisy", words) for words in found.noisy]
     elif dossier.calibration is None and not baselines.waits(run.id, now):
-        why = past or STILL_READING
+        why = found or STILL_READING
         dossier.learn(uncalibrated(question, weights_of(policy), why), {})
         dossier.warnings.append(("DispersionAssumed", f"{why}; until it is, `assume` of the policy holds"))
 
 
-def _use(policy: RolloutPolicy, dossier: Dossier, question: Question, past: Past) -> None:
-    calibration = calibration_of(question.design.metrics, past, weights_of(policy))
-    noisy = too_noisy(policy, dossier.design, calibration, past)
-    dossier.learn(calibration, choose_edges(policy, dossier.design, calibration, past))
-    dossier.warnings += [("TooNoisy", words) for words in noisy]
+def lessons(policy: RolloutPolicy, design: Design, past: Past) -> Lessons:
+    """Return what a past teaches. Pure, and long enough to be done in a thread."""
+    calibration = calibration_of(measured_metrics(policy, design), past, weights_of(policy))
+    edges = choose_edges(policy, design, calibration, past)
+    return Lessons(calibration, edges, too_noisy(policy, design, calibration, past))

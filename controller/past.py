@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from analysis.tables import Table
 from controller.filing import ArmKey
-from controller.observe import Target, index_readings, series_intervals
+from controller.observe import NOBODY, Target, index_readings, intervals_for
 from controller.scene import Objects, read_scene
 from istio.names import CLUSTER_DOMAIN, full_name, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
-    from analysis.design import Design, Interval, MetricDesign
+    from analysis.design import Design, MetricDesign
     from analysis.hypergeometric import Ints
+    from analysis.tables import Arm
     from controller.observe import IndexedReading
     from controller.ports import Metrics, Object, Reading
     from policies.model import Labels, MetricTemplate, RolloutPolicy
@@ -96,28 +98,38 @@ def control_arm(policy: RolloutPolicy, objects: Sequence[Object]) -> ArmKey:
     return ArmKey(namespace, service, control.version or control.subset)
 
 
-async def read_past(metrics: Metrics, question: Question, *, done: Callable[[], None] = lambda: None) -> Past:
-    """Return the control's past; `done` is called after every part. UnavailableError, ValueError."""
-    parts = []
+async def read_past(
+    metrics: Metrics, question: Question, *, done: Callable[[], None] = lambda: None,
+    aside: Executor | None = None,
+) -> Past:  # fmt: skip
+    """Return the control's past; `done` is called after every part. UnavailableError, ValueError.
+
+    What there is to compute is done in a thread of `aside` (asyncio's own without it), so that others go on.
+    """
+    loop, parts = asyncio.get_running_loop(), []
     for start, end in question.parts:
-        parts.append(await _read_part(metrics, question, start, end))
+        readings = await _readings(metrics, question, start, end)
+        parts.append(await loop.run_in_executor(aside, part_of, question, readings, start, end))
         done()
-    names = tuple(sorted({name for part in parts for name in part.series}))
-    past = {metric.name: _joined(parts, metric, names) for metric in question.design.metrics}
-    missing = [words for part in parts for words in part.missing]
-    missing += [
-        f"{name}: nothing is known of {int((~found.known).sum())} of {found.known.size} intervals"
-        for name, found in past.items()
-        if not found.known.all()
-    ]
-    return Past(question.arm, question.start, question.step, names, past, tuple(dict.fromkeys(missing)))
+    return await loop.run_in_executor(aside, past_of, question, parts)
 
 
-class _Part(NamedTuple):
-    """What one part has: series -> its intervals, and what is missing."""
+class Counted(NamedTuple):
+    """One metric of one series: `counts` (intervals, 1 + lanes), requests first, where they are `known`.
+
+    `problems`: why others cannot be counted, in words.
+    """
+
+    counts: Ints
+    known: NDArray[np.bool_]
+    problems: Sequence[str]
+
+
+class Part(NamedTuple):
+    """What one part has: series -> metric -> what it counted, and what is missing."""
 
     intervals: int
-    series: Mapping[str, Sequence[Interval]]
+    series: Mapping[str, Mapping[str, Counted]]
     missing: Sequence[str]
 
 
@@ -146,45 +158,105 @@ def _labelled(values: Mapping[str, str]) -> str:
     return vector
 
 
-async def _read_part(metrics: Metrics, question: Question, start: int, end: int) -> _Part:
-    missing: list[str] = []
-    index: dict[str, IndexedReading] = {}
+async def _readings(metrics: Metrics, question: Question, start: int, end: int) -> dict[str, Reading]:
+    """Return the answer for each metric; templates of the same query are read once."""
     answers: dict[str, Reading] = {}
+    readings: dict[str, Reading] = {}
     for name, template in question.read_by.items():
         query = restricted(template.spec.query, template.spec.labels, question.arm)
         if query not in answers:
             answers[query] = await metrics.read(query, start=start, end=end, step=question.step)
-        reading = answers[query]
+        readings[name] = answers[query]
+    return readings
+
+
+def part_of(question: Question, readings: Mapping[str, Reading], start: int, end: int) -> Part:
+    """Return what the answers for one part say."""
+    missing: list[str] = []
+    index: dict[str, IndexedReading] = {}
+    for name, reading in readings.items():
         if reading.warnings:  # a partial answer would look like restarts
             missing.append(
                 f"{name}: parts are left out, since Prometheus says: {'; '.join(reading.warnings)}"
             )
         else:
-            index[name] = index_readings({name: template}, {name: reading})[name]
-        await asyncio.sleep(0)  # others go on
-    series = series_intervals(_target(question, index), index, start, end, question.step)
+            index[name] = index_readings({name: question.read_by[name]}, {name: reading})[name]
+    ends = range(start + question.step, end + 1, question.step)
+    rows = ((reading, row) for reading in index.values() for row in reading.rows(question.arm))
+    series = {
+        process: {
+            metric.name: _counted(index[metric.name], replace(question.arm, process=process), metric, ends)
+            for metric in question.design.metrics
+            if metric.name in index
+        }
+        for process in sorted({reading.filing.instances[row] for reading, row in rows})
+    }
+    counted = (each for metrics in series.values() for each in metrics.values())
+    missing += [f"{problem} (left out)" for each in counted for problem in each.problems]
+    return Part(len(ends), series, missing)
+
+
+def _counted(reading: IndexedReading, arm: ArmKey, metric: MetricDesign, ends: range) -> Counted:
+    """Return what one series counted; what cannot be counted is left out."""
+    problems: list[str] = []
+    found = _plain_arms(reading, arm, metric.edges, ends)
+    if found is None:
+        index, start = {metric.name: reading}, ends.start - ends.step
+        intervals = intervals_for(_target(arm, metric), index, start, ends[-1], ends.step)
+        problems = [problem for interval in intervals for problem in interval.inconsistent]
+        tables = [interval.tables[metric.name] for interval in intervals]
+        found = [table.control if isinstance(table, Table) else None for table in tables]
+    nothing = (0,) * (1 + metric.layout.lanes)
+    counts = [(each.total, *each.events) if each else nothing for each in found]
+    known = [each is not None for each in found]
+    return Counted(np.array(counts, dtype=np.int64), np.array(known, dtype=np.bool_), problems)
+
+
+def _plain_arms(
+    reading: IndexedReading, arm: ArmKey, edges: Sequence[float], ends: range
+) -> list[Arm | None] | None:
+    """Return what an ordinary arm counted in each interval, if that is known; None if it is not ordinary.
+
+    It comes to the same as `controller.observe`, without an object for all that is out of the ordinary.
+    """
+    tally = reading.tally(arm.level)
+    if tally.cell(arm) is None:
+        return [None] * len(ends)
+    place = tally.place(arm, edges)
+    if place is None:
+        return None
+    heard = tally.heard(place.cell)
+    found: list[Arm | None] = []
+    for end in ends:
+        column = reading.columns.get(end - ends.step)
+        if column is None or reading.columns.get(end) != column + 1 or not heard[column + 1]:
+            found.append(None)
+        elif (counted := tally.arm(place, column)) is None:
+            return None
+        else:
+            found.append(counted)
+    return found
+
+
+def _target(control: ArmKey, metric: MetricDesign) -> Target:
+    """Return one metric of the control as a target without a candidate."""
+    return Target(control, NOBODY, {metric.name: metric.name}, {metric.name: metric.edges}, "", 0.0)
+
+
+def past_of(question: Question, parts: Sequence[Part]) -> Past:
+    """Return the past of all parts."""
+    names = tuple(sorted({name for part in parts for name in part.series}))
+    past = {metric.name: _joined(parts, metric, names) for metric in question.design.metrics}
+    missing = [words for part in parts for words in part.missing]
     missing += [
-        f"{problem} (left out)"
-        for intervals in series.values()
-        for interval in intervals
-        for problem in interval.inconsistent
+        f"{name}: nothing is known of {int((~found.known).sum())} of {found.known.size} intervals"
+        for name, found in past.items()
+        if not found.known.all()
     ]
-    return _Part((end - start) // question.step, series, missing)
+    return Past(question.arm, question.start, question.step, names, past, tuple(dict.fromkeys(missing)))
 
 
-def _target(question: Question, names: Iterable[str]) -> Target:
-    """Return the control as a target without a candidate."""
-    return Target(
-        control=question.arm,
-        candidate=ArmKey("", "", ""),
-        metrics={name: name for name in names},
-        edges={metric.name: metric.edges for metric in question.design.metrics},
-        share="",
-        intended=0.0,
-    )
-
-
-def _joined(parts: Sequence[_Part], metric: MetricDesign, names: Sequence[str]) -> MetricPast:
+def _joined(parts: Sequence[Part], metric: MetricDesign, names: Sequence[str]) -> MetricPast:
     """Return one metric over all parts and series."""
     intervals = sum(part.intervals for part in parts)
     counts = np.zeros((intervals, len(names), 1 + metric.layout.lanes), dtype=np.int64)
@@ -192,11 +264,10 @@ def _joined(parts: Sequence[_Part], metric: MetricDesign, names: Sequence[str]) 
     column = {name: number for number, name in enumerate(names)}
     first = 0
     for part in parts:
+        span = slice(first, first + part.intervals)
         for name, found in part.series.items():
-            for row, interval in enumerate(found, start=first):
-                table = interval.tables.get(metric.name)
-                if isinstance(table, Table):
-                    counts[row, column[name]] = table.control.total, *table.control.events
-                    known[row] = True
+            if metric.name in found:
+                counts[span, column[name]] = found[metric.name].counts
+                known[span] |= found[metric.name].known
         first += part.intervals
     return MetricPast(counts[..., 0], counts[..., 1:], known)

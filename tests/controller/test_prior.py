@@ -1,6 +1,7 @@
 """What the control's past says before a run: dispersion, the edges worth judging, noise that hides harm."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from controller.baseline import PAUSES, Baselines
 from controller.dossier import design_of
 from controller.filing import ArmKey
-from controller.past import MetricPast, Past, Question
+from controller.past import MetricPast, Past, Question, read_past
 from controller.ports import UnavailableError
 from controller.prior import (
     at_edges,
@@ -114,9 +115,7 @@ def question(made):
 async def test_noise_that_hides_five_fold_harm_until_the_deadline_is_found():
     made = MadeUpPast(intervals=400, rps=20, cluster=30)
     plan_ = plan(ERRORS, deadline="10m")
-    baselines = Baselines(made, Telemetry())
-    past = await answer(baselines, question(made))
-    design = design_of(plan_, templates())
+    past, design = await read_past(made, question(made)), design_of(plan_, templates())
     calibration = calibration_of(design.metrics, past, (5, 50))
     [words] = too_noisy(plan_, design, calibration, past)
     assert words.startswith("istio-error-rate: its events vary ")
@@ -126,11 +125,9 @@ async def test_noise_that_hides_five_fold_harm_until_the_deadline_is_found():
     assert too_noisy(plan_, design, calm, past) == []
 
 
-async def answer(baselines, asked, *, now=0.0):
-    """Ask until there is an answer."""
-    baselines.ask("run", asked, now)
-    await baselines._readings["run"].task
-    return baselines.ask("run", asked, now)
+def itself(past):
+    """Teach nothing."""
+    return past
 
 
 class Refusing(MadeUpPast):
@@ -151,10 +148,10 @@ async def test_a_refused_past_is_asked_for_again_with_pauses_and_then_no_more():
     baselines, now, told = Baselines(made, Telemetry()), 0.0, []
     made.refusals = 99
     for pause in (*PAUSES, 9e9, 9e9):
-        assert baselines.ask("run", question(made), now) in {None, *told[:1]}
+        assert baselines.ask("run", question(made), itself, now) in {None, *told[:1]}
         await asyncio.wait([baselines._readings["run"].task])
-        told.append(baselines.ask("run", question(made), now))
-        assert baselines.ask("run", question(made), now + pause - 1) == told[0]
+        told.append(baselines.ask("run", question(made), itself, now))
+        assert baselines.ask("run", question(made), itself, now + pause - 1) == told[0]
         now += pause
     assert told == ["the control's past cannot be read: no"] * len(told)
     assert 99 - made.refusals == 1 + len(PAUSES)
@@ -163,10 +160,79 @@ async def test_a_refused_past_is_asked_for_again_with_pauses_and_then_no_more():
 async def test_a_run_that_is_gone_is_not_read_for():
     made = MadeUpPast(intervals=400)
     baselines = Baselines(made, Telemetry())
-    assert baselines.ask("run", question(made), 0.0) is None
+    assert baselines.ask("run", question(made), itself, 0.0) is None
     assert baselines.waits("run", 29.0)
     assert not baselines.waits("run", 31.0)
     baselines.keep(())
     await asyncio.sleep(0)
     assert not baselines.waits("run", 0.0)
     assert made.asked == []
+
+
+async def answered(baselines, run, asked, teach):
+    """Ask until there is an answer."""
+    while (found := baselines.ask(run, asked, teach, 0.0)) is None:
+        await asyncio.wait([baselines._readings[run].task])
+    return found
+
+
+async def test_others_have_their_turns_while_a_past_is_thought_about():
+    made, thinking, enough = MadeUpPast(intervals=400), threading.Event(), threading.Event()
+    turns = []
+
+    def teach(_past):
+        thinking.set()
+        return enough.wait(60)  # on the loop's own thread nobody else would get a turn
+
+    async def others():
+        while len(turns) < 1000:
+            await asyncio.sleep(0)
+            if thinking.is_set():
+                turns.append(1)
+        enough.set()
+
+    baselines = Baselines(made, Telemetry())
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(others())
+        assert await answered(baselines, "run", question(made), teach) is True
+    assert len(turns) == 1000
+
+
+async def test_pasts_are_thought_about_one_at_a_time():
+    made, alone, overlaps = MadeUpPast(intervals=400), threading.Lock(), []
+
+    def teach(past):
+        overlaps.append(not alone.acquire(blocking=False))
+        threading.Event().wait(0.01)  # another one would have begun by now
+        alone.release()
+        return past
+
+    baselines = Baselines(made, Telemetry())
+    await asyncio.gather(*(answered(baselines, f"run-{n}", question(made), teach) for n in range(6)))
+    assert overlaps == [False] * 6
+
+
+async def test_what_cannot_be_learnt_is_told_and_tried_again_later(caplog):
+    made = MadeUpPast(intervals=400)
+    baselines, tries = Baselines(made, Telemetry()), []
+
+    def teach(past):
+        tries.append(1)
+        if len(tries) == 1:
+            raise ArithmeticError("no number")
+        return past
+
+    asked = question(made)
+    assert await answered(baselines, "run", asked, teach) == "the control's past cannot be read: no number"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert baselines.ask("run", asked, teach, PAUSES[0]) is None
+    assert isinstance(await answered(baselines, "run", asked, teach), Past)
+
+
+async def test_another_question_is_read_for_and_the_answer_to_the_first_is_dropped():
+    made = MadeUpPast(intervals=400)
+    baselines, first = Baselines(made, Telemetry()), question(made)
+    assert baselines.ask("run", first, itself, 0.0) is None
+    later = replace(first, start=first.start + 100)
+    found = await answered(baselines, "run", later, itself)
+    assert (found.start, found.intervals) == (later.start, 390)

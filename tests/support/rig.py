@@ -16,6 +16,7 @@ from controller.standalone.store import LocalStore
 from controller.status import Status
 from controller.telemetry import Telemetry
 from policies.catalog import templates
+from tests.support.at_once import AtOnce
 from tests.support.simulated import Clock, Mesh, Proxies, Service
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Rig:
         """Start a controller that remembers nothing."""
         self.telemetry = Telemetry()
         self.collector = Collector(self.mesh, self.history, templates(), self.telemetry, settle=0.5)
+        self.collector._baselines.aside = AtOnce()  # the same looks find the same pasts each time
         self.loop = Loop(
             store=self.store, history=self.history, dataplane=self.proxies, collector=self.collector,
             recorder=Recorder(self.store, self.telemetry, News()), clock=self.clock,
