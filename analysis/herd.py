@@ -122,7 +122,7 @@ class Herd:
         """Return the evidence of some runs."""
         layouts = zip(self._kept, self._layouts, strict=True)
         metrics = zip(*(_rows(kept, rows).cut(layout) for kept, layout in layouts), strict=True)
-        return [_rows(self._runs, [row]).evidence(own) for row, own in zip(rows, metrics, strict=True)]
+        return _rows(self._runs, rows).cut([*metrics])
 
     def advance(self, end: int, counted: Counted) -> Seen:
         """Take in the interval that ended at `end` (unix seconds), and return what a look needs.

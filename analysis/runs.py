@@ -106,24 +106,26 @@ class Runs(NamedTuple):
             blame=np.array([-1 if each.blame is None else each.blame for each in known], dtype=np.int64),
         )
 
-    def evidence(self, metrics: Sequence[MetricEvidence]) -> Evidence:
-        """Return the only run here as an object."""
-        end, crossed_at = (
-            None if time == NEVER else time for time in (int(self.end[0]), int(self.crossed_at[0]))
-        )
-        control, candidate = self.requests[0].tolist()
-        return Evidence(
-            metrics=tuple(metrics),
-            srm=self.srm[0],
-            requests=(control, candidate, float(self.expected[0])),
-            looks=int(self.looks[0]),
-            end=end,
-            log_e=float(self.log_e[0]),
-            peak=float(self.peak[0]),
-            srm_peak=float(self.srm_peak[0]),
-            crossed_at=crossed_at,
-            blame=None if self.blame[0] < 0 else int(self.blame[0]),
-        )
+    def cut(self, metrics: Sequence[tuple[MetricEvidence, ...]]) -> list[Evidence]:
+        """Return the evidence of each run, with that of its metrics."""
+        numbers = zip(*(column.tolist() for column in self[1:]), strict=True)
+        return [
+            Evidence(
+                metrics=own,
+                srm=srm.copy(),
+                requests=(*requests, expected),
+                looks=looks,
+                end=None if end == NEVER else end,
+                log_e=log_e,
+                peak=peak,
+                srm_peak=srm_peak,
+                crossed_at=None if crossed_at == NEVER else crossed_at,
+                blame=None if blame < 0 else blame,
+            )
+            for own, srm, (requests, expected, looks, end, log_e, peak, srm_peak, crossed_at, blame) in zip(
+                metrics, self.srm, numbers, strict=True
+            )
+        ]
 
 
 def advance_runs(old: Runs, rules: Rules, requests: Ints, end: int, log_e_metrics: Floats) -> Runs:
