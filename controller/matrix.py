@@ -20,7 +20,7 @@ class Matrix(Sequence[Series]):
     """Series as arrays, for all instants at which any was read; each is a `Series` to whoever asks for one.
 
     `values` and `present` (whether there was a sample) are (series, instants); `native` has a `Series.native`
-    for each.
+    for each, and `has_native` tells whether any of these says something.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Matrix(Sequence[Series]):
         self.labels, self.instants = labels, instants
         self.values, self.present = values, present
         self.native = native or ("",) * len(labels)
+        self.has_native = any(native)
 
     @classmethod
     def of_result(cls, result: Sequence[Mapping[str, Any]]) -> Self:

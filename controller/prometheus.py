@@ -17,6 +17,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -26,7 +27,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util.retry import Retry
 
-from controller.answers import split
+from controller.answers import Splitter
 from controller.matrix import Matrix
 from controller.native import classic_series
 from controller.ports import Reading, Series, UnavailableError
@@ -41,6 +42,8 @@ CONCURRENCY = 4
 MAX_AHEAD = 5.0
 """Seconds by which our clock may be ahead of Prometheus', which tells it in whole seconds."""
 MAX_BYTES = 256 * 1024 * 1024
+QUERIES = 256
+"""Of how many queries the labels of the last answer are remembered."""
 _CHUNK = 64 * 1024
 _SHOWN = 200
 """How much of Prometheus' own words goes into a message."""
@@ -61,6 +64,7 @@ class PrometheusMetrics:
         self._name = f"Prometheus at {re.sub('//[^/]*@', '//', self.url)}"  # no password in messages
         self._timeout = timeout
         self._max_bytes = max_bytes
+        self._splitter = lru_cache(QUERIES)(lambda _query: Splitter())
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="prometheus")
 
     async def close(self) -> None:
@@ -75,7 +79,7 @@ class PrometheusMetrics:
         def work(client: _Client) -> Reading:
             body = client.fetch("/api/v1/query_range", asked)
             _refuse_the_future(client.date, end)
-            return reading_of(body)
+            return reading_of(body, self._splitter(query))
 
         return await self._call(work)
 
@@ -172,9 +176,12 @@ def _told(body: bytes) -> str:
     return f": {str(said)[:_SHOWN]}" if said else ""
 
 
-def reading_of(body: bytes) -> Reading:
-    """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); BadAnswerError."""
-    ordinary = split(body)
+def reading_of(body: bytes, splitter: Splitter | None = None) -> Reading:
+    """Parse the answer to a range query (Prometheus HTTP API, "range vectors"); BadAnswerError.
+
+    `splitter`: the one that split the query's last answer.
+    """
+    ordinary = (splitter or Splitter()).split(body)
     if ordinary is not None:
         return Reading(ordinary)
     try:

@@ -127,6 +127,8 @@ def _unusual(filing: Filing, read: Matrix) -> Flags:
     """Tell which series are more than plain counters or classic buckets."""
     if filing.spec.kind == "mean":
         return np.ones(len(read), dtype=np.bool_)
+    if not read.has_native:
+        return np.zeros(len(read), dtype=np.bool_)
     return np.array([words != "" for words in read.native], dtype=np.bool_)
 
 

@@ -7,14 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.answers import split
+from controller.answers import Splitter
 from controller.matrix import Matrix
 
 TEXTS = st.text(max_size=6) | st.sampled_from(
     ["metric", "values", ',"values":[[', '"]]},{"metric":', '{"metric":', "],[", '"', "\\", "{}", "\u2028"]
 )
 LABELS = st.dictionaries(TEXTS, TEXTS, max_size=3)
-VALUES = st.sampled_from(["0", "1", "12.5", "NaN", "+Inf", "-Inf", "1e+06", "-3"])
+NUMBERS = [
+    "0",
+    "1",
+    "12.5",
+    "1e+06",
+    "1.2345678901234567e-7",
+    "9007199254740993",
+    "18446744073709551617",
+    "-3",
+]
+VALUES = st.sampled_from([*NUMBERS, "NaN", "+Inf", "-Inf"])
 
 
 def answer(result, **more) -> bytes:
@@ -26,6 +36,10 @@ def items(labels, times, values):
         {"metric": each, "values": [[at, text] for at, text in zip(times, row, strict=True)]}
         for each, row in zip(labels, values, strict=True)
     ]
+
+
+def split(body: bytes) -> Matrix | None:
+    return Splitter().split(body)
 
 
 def told(matrix):
@@ -43,6 +57,32 @@ def test_an_ordinary_answer_is_read_as_json_would_be(data, labels, count):
     found = split(answer(made))
     assert found is not None
     assert told(found) == told(Matrix.of_result(made))
+
+
+@given(
+    labels=st.lists(LABELS, min_size=2, max_size=3),
+    looks=st.lists(
+        st.tuples(st.booleans(), st.lists(st.sampled_from(NUMBERS), min_size=6, max_size=6)), min_size=2
+    ),
+)
+def test_what_is_known_of_the_answer_before_changes_nothing(labels, looks):
+    splitter = Splitter()
+    for at, (reverse, values) in enumerate(looks):
+        order = labels[::-1] if reverse else labels
+        rows = zip(values[::2], values[1::2], strict=True)
+        made = items(order, [10 * at, 10 * at + 10], [*rows][: len(order)])
+        assert told(splitter.split(answer(made))) == told(Matrix.of_result(made))
+
+
+def test_the_labels_of_the_answer_before_are_kept_while_they_are_the_same():
+    splitter = Splitter()
+    before = splitter.split(answer(GOOD))
+    later = splitter.split(answer(items([{"a": "b"}, {"a": "c"}], [2, 3], [["2", "3"], ["4", "50"]])))
+    other = splitter.split(answer(items([{"a": "b"}, {"a": "d"}], [2, 3], [["2", "3"], ["4", "5"]])))
+    assert later.labels is before.labels
+    assert [*other.labels] == [{"a": "b"}, {"a": "d"}]
+    assert splitter.split(b"") is None
+    assert splitter.split(answer(GOOD[:1])).values.tolist() == [[1, 2]]
 
 
 @given(labels=st.lists(LABELS, min_size=1, max_size=4), times=st.lists(st.integers(0, 3), max_size=4))
@@ -64,6 +104,10 @@ GOOD = items([{"a": "b"}, {"a": "c"}], [1, 2], [["1", "2"], ["3", "4"]])
         answer(GOOD, warnings=["partial"]),
         orjson.dumps(orjson.loads(answer(GOOD)), option=orjson.OPT_INDENT_2),
         answer(GOOD).replace(b'"4"', b'"x"'),
+        answer(GOOD).replace(b'"4"', b'"null"'),
+        answer(GOOD).replace(b'"4"', b'"1e999"'),
+        answer(GOOD).replace(b'[2,"4"]', b'[Infinity,"4"]'),
+        answer(GOOD).replace(b'[2,"4"]', b'[2,4,"5"]'),
         answer([*GOOD, *items([{"a": "d"}], [2], [["1"]])]),
         answer([*GOOD, {"metric": {}, "histograms": [[1, {"count": "1"}], [2, {"count": "1"}]]}]),
         answer([{**GOOD[0], "histograms": [[1, {"count": "1"}]]}, GOOD[1]]),
