@@ -18,6 +18,7 @@ min(n_c, n_b, K, n - K) + 1 terms. Two ways to sum, both exact to about 1e-12:
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -67,7 +68,7 @@ def log_likelihood_ratios(
         rows = np.flatnonzero((length > shorter) & (length <= width))
         for start in range(0, rows.size, _BLOCK):
             block = rows[start : start + _BLOCK]
-            result[block], long[block] = _short_sums(tables[block], low[block], length[block], log_w, width)
+            result[block], long[block] = _short_sums(tables[block], low[block], log_w, width)
     rows = np.flatnonzero(long)
     for start in range(0, rows.size, _LONG_BLOCK):
         block = rows[start : start + _LONG_BLOCK]
@@ -88,30 +89,44 @@ def _support(tables: Ints) -> tuple[Ints, Ints]:
     return low, np.minimum(n_c, all_events) - low + 1
 
 
-def _short_sums(
-    tables: Ints, low: Ints, length: Ints, log_w: Floats, width: int
-) -> tuple[Floats, NDArray[np.bool_]]:
+def _short_sums(tables: Ints, low: Ints, log_w: Floats, width: int) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the rows of at most `_BLOCK` tables whose sums have at most `width` terms, and which to redo."""
-    size = len(tables)
-    padded = np.zeros((_BLOCK, 6))
-    padded[:, 5] = 1
-    padded[:size, :4], padded[:size, 4], padded[:size, 5] = tables, low, length
-    n_c, k_c, n_b, all_events, low_, length_ = (column[:, None] for column in padded.T)
-    step = np.arange(width - 1)
-    j = low_ + step
-    inside = step < length_ - 1
-    up = np.where(inside, (n_c - j) * (all_events - j), 1.0)
-    down = np.where(inside, (j + 1) * (n_b - all_events + j + 1), 1.0)
-    log_terms = np.zeros((_BLOCK, width))
-    np.cumsum(np.where(inside, np.log(up / down), -np.inf), axis=1, out=log_terms[:, 1:])
-    terms = np.exp(log_terms - log_terms.max(axis=1, keepdims=True))
-    middle = (width - 1) / 2
-    powers = np.exp((np.arange(width)[:, None] - middle) * log_w)
+    columns = (*tables.T, low)
+    n_c, k_c, n_b, all_events, low_ = (column[:, None].astype(np.float64) for column in columns)
+    terms = np.zeros((_BLOCK, width))
+    own = terms[: len(tables)]
+    ratios = _ratios((n_c - low_, all_events - low_), (low_ + 1, n_b - all_events + low_ + 1), width)
     with np.errstate(divide="ignore"):
-        log_sums = np.log(terms @ powers)
+        np.cumsum(np.log(ratios), axis=1, out=own[:, 1:])
+    np.exp(own - own.max(axis=1, keepdims=True), out=own)
+    middle = (width - 1) / 2
+    with np.errstate(divide="ignore"):
+        log_sums = np.log((terms @ _powers(log_w.tobytes(), width))[: len(tables)])
     lost = (log_sums < middle * np.abs(log_w) - _LOST).any(axis=1)
-    rows = (k_c - low_ - middle) * log_w - log_sums + np.log(terms.sum(axis=1, keepdims=True))
-    return rows[:size], lost[:size]
+    rows = (k_c - low_ - middle) * log_w - log_sums + np.log(own.sum(axis=1, keepdims=True))
+    return rows, lost
+
+
+def _ratios(up: tuple[Floats, Floats], down: tuple[Floats, Floats], width: int) -> Floats:
+    """Return each term of short sums by the one before it, from the second on; 0 after the last.
+
+    `up` are the first factors of the numerator, of which one falls to 0 there, and `down` those of the
+    denominator. All are whole numbers: only the products are rounded.
+    """
+    step = np.arange(width - 1, dtype=np.float64)
+    ratios = (up[0] - step) * (up[1] - step)
+    np.maximum(ratios, 0.0, out=ratios)  # beyond the end one factor is negative, or both are
+    ratios /= (down[0] + step) * (down[1] + step)
+    return np.asarray(ratios)
+
+
+@lru_cache(maxsize=64)
+def _powers(log_w: bytes, width: int) -> Floats:
+    """Return the powers of the odds ratios, of which the logarithms are given, from the middle on."""
+    exponents = np.arange(width)[:, None] - (width - 1) / 2
+    powers = np.exp(exponents * np.frombuffer(log_w))
+    powers.flags.writeable = False
+    return powers
 
 
 def _long_sums(tables: Ints, log_w: Floats) -> Floats:
