@@ -30,6 +30,7 @@ from unittest.mock import patch
 import numpy as np
 
 from bench.answers import BELOW, EDGES, RATE, START, STEP, answer, kind_of
+from controller.answers import Splitter
 from controller.evidence import Collector
 from controller.history import SqlHistory
 from controller.loop import Loop
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 PEERS = {"Argo Rollouts": 3.1, "Flagger": 5.0}
 """CPU in ms per check of a rollout with as much to do, measured on a machine like this (bench/cluster)."""
 
+KINDS: tuple[Kind, ...] = ("code", "le", "")
+
 
 class Clock:
     """Time that the benchmark moves."""
@@ -79,13 +82,13 @@ class Prometheus:
     def __init__(self, services: Iterable[str]) -> None:
         self._services = list(services)
         self._answers: dict[tuple[Kind, int, int], bytes] = {}
+        self._splitters = {kind: Splitter() for kind in KINDS}
         self.queries = 0
 
     def prepare(self, start: int, end: int, step: int = STEP) -> None:
         """Make the answers for the instants from `start` to `end`."""
         instants = range(start, end + 1, step)
-        kinds: tuple[Kind, ...] = ("code", "le", "")
-        self._answers = {(kind, start, end): answer(kind, self._services, instants) for kind in kinds}
+        self._answers = {(kind, start, end): answer(kind, self._services, instants) for kind in KINDS}
 
     async def read(self, query: str, *, start: int, end: int, step: int) -> Reading:
         self.queries += 1
@@ -94,7 +97,7 @@ class Prometheus:
         kind = kind_of(query)
         if (kind, start, end) not in self._answers:
             self.prepare(start, end, step)
-        return reading_of(self._answers[kind, start, end])
+        return reading_of(self._answers[kind, start, end], self._splitters[kind])
 
 
 def manifests(name: str) -> list[Object]:
