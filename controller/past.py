@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from analysis.design import Design, MetricDesign
     from analysis.hypergeometric import Ints
-    from analysis.tables import Arm
     from controller.observe import IndexedReading
     from controller.ports import Metrics, Object, Reading
     from policies.model import Labels, MetricTemplate, RolloutPolicy
@@ -182,60 +181,71 @@ def part_of(question: Question, readings: Mapping[str, Reading], start: int, end
         else:
             index[name] = index_readings({name: question.read_by[name]}, {name: reading})[name]
     ends = range(start + question.step, end + 1, question.step)
+    sources = [
+        _Source.of(metric, index[metric.name], ends)
+        for metric in question.design.metrics
+        if metric.name in index
+    ]
     rows = ((reading, row) for reading in index.values() for row in reading.rows(question.arm))
+    processes = sorted({reading.filing.instances[row] for reading, row in rows})
+    arms = {process: replace(question.arm, process=process) for process in processes}
     series = {
-        process: {
-            metric.name: _counted(index[metric.name], replace(question.arm, process=process), metric, ends)
-            for metric in question.design.metrics
-            if metric.name in index
-        }
-        for process in sorted({reading.filing.instances[row] for reading, row in rows})
+        process: {source.metric.name: _counted(source, arm) for source in sources}
+        for process, arm in arms.items()
     }
     counted = (each for metrics in series.values() for each in metrics.values())
     missing += [f"{problem} (left out)" for each in counted for problem in each.problems]
     return Part(len(ends), series, missing)
 
 
-def _counted(reading: IndexedReading, arm: ArmKey, metric: MetricDesign, ends: range) -> Counted:
-    """Return what one series counted; what cannot be counted is left out."""
-    problems: list[str] = []
-    found = _plain_arms(reading, arm, metric.edges, ends)
-    if found is None:
-        index, start = {metric.name: reading}, ends.start - ends.step
-        intervals = intervals_for(_target(arm, metric), index, start, ends[-1], ends.step)
-        problems = [problem for interval in intervals for problem in interval.inconsistent]
-        tables = [interval.tables[metric.name] for interval in intervals]
-        found = [table.control if isinstance(table, Table) else None for table in tables]
-    nothing = (0,) * (1 + metric.layout.lanes)
-    counts = [(each.total, *each.events) if each else nothing for each in found]
-    known = [each is not None for each in found]
-    return Counted(np.array(counts, dtype=np.int64), np.array(known, dtype=np.bool_), problems)
+class _Source(NamedTuple):
+    """What a metric is counted from: `columns` are the intervals of the reading that end at `ends`, or -1."""
+
+    metric: MetricDesign
+    reading: IndexedReading
+    ends: range
+    columns: Ints
+
+    @classmethod
+    def of(cls, metric: MetricDesign, reading: IndexedReading, ends: range) -> Self:
+        """Return where a reading has each interval."""
+        at = reading.columns
+        found = [(at.get(end - ends.step, -1), at.get(end)) for end in ends]
+        columns = [first if last == first + 1 else -1 for first, last in found]
+        return cls(metric, reading, ends, np.array(columns, dtype=np.int64))
 
 
-def _plain_arms(
-    reading: IndexedReading, arm: ArmKey, edges: Sequence[float], ends: range
-) -> list[Arm | None] | None:
-    """Return what an ordinary arm counted in each interval, if that is known; None if it is not ordinary.
-
-    It comes to the same as `controller.observe`, without an object for all that is out of the ordinary.
-    """
-    tally = reading.tally(arm.level)
+def _counted(source: _Source, arm: ArmKey) -> Counted:
+    """Return what one series counted; what is out of the ordinary is said by `controller.observe`."""
+    metric, tally = source.metric, source.reading.tally(arm.level)
+    counts = np.zeros((len(source.ends), 1 + metric.layout.lanes), dtype=np.int64)
     if tally.cell(arm) is None:
-        return [None] * len(ends)
-    place = tally.place(arm, edges)
-    if place is None:
-        return None
-    heard = tally.heard(place.cell)
-    found: list[Arm | None] = []
-    for end in ends:
-        column = reading.columns.get(end - ends.step)
-        if column is None or reading.columns.get(end) != column + 1 or not heard[column + 1]:
-            found.append(None)
-        elif (counted := tally.arm(place, column)) is None:
-            return None
-        else:
-            found.append(counted)
-    return found
+        return Counted(counts, np.zeros(len(counts), dtype=np.bool_), ())
+    place = tally.place(arm, metric.edges)
+    if place is None or tally.sums.odd[place.cell]:
+        return _observed(source, arm)
+    sums = tally.sums
+    known = (source.columns >= 0) & sums.heard[place.cell][source.columns + 1]
+    columns = source.columns[known]
+    counts[known, 0] = sums.totals[place.total, columns]
+    counts[known, 1:] = sums.events[place.events, :][:, columns].T
+    return Counted(counts, known, ())
+
+
+def _observed(source: _Source, arm: ArmKey) -> Counted:
+    """Return what one series counted, interval by interval; what cannot be counted is left out."""
+    metric, ends = source.metric, source.ends
+    start, index = ends.start - ends.step, {metric.name: source.reading}
+    intervals = intervals_for(_target(arm, metric), index, start, ends[-1], ends.step)
+    problems = [problem for interval in intervals for problem in interval.inconsistent]
+    tables = [interval.tables[metric.name] for interval in intervals]
+    nothing = (0,) * (1 + metric.layout.lanes)
+    counts = [
+        (table.control.total, *table.control.events) if isinstance(table, Table) else nothing
+        for table in tables
+    ]
+    known = [isinstance(table, Table) for table in tables]
+    return Counted(np.array(counts, dtype=np.int64), np.array(known, dtype=np.bool_), problems)
 
 
 def _target(control: ArmKey, metric: MetricDesign) -> Target:
