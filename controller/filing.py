@@ -6,7 +6,6 @@ as their labels stay the same, handing them out again costs nothing.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from controller.matching import matcher
 from istio.names import full_name
 
 if TYPE_CHECKING:
@@ -165,14 +165,13 @@ def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool
     """
     if outcome is None:
         return lambda _: False
-    http_event = re.compile(outcome.http_event)
-    grpc_event = re.compile(outcome.grpc_event or r"[^\s\S]")
+    http_event, grpc_event = matcher(outcome.http_event), matcher(outcome.grpc_event or r"[^\s\S]")
 
     def is_event(labels: Mapping[str, str]) -> bool:
         status = labels.get(outcome.grpc_label, "") if outcome.grpc_label else ""
         if status and outcome.protocol_label and labels.get(outcome.protocol_label) == "grpc":
-            return grpc_event.fullmatch(status) is not None
-        return http_event.fullmatch(labels.get(outcome.http_label, "")) is not None
+            return grpc_event(status)
+        return http_event(labels.get(outcome.http_label, ""))
 
     return is_event
 

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from controller.ports import History, Object, Store
     from policies.model import MetricTemplate, RolloutPolicy
 
-_UNREADABLE = (InvalidError, ValidationError, ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (
+    InvalidError, ValidationError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
 """What untyped JSON can do to whoever reads it."""
 
 

@@ -50,7 +50,7 @@ def _is_re2(pattern: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sets that later versions of Python may read differently
             re.compile(pattern)
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return False
     return not _NOT_RE2.search(pattern)
 

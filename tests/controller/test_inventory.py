@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,3 +182,21 @@ def test_an_object_that_cannot_be_understood_leaves_the_others_readable() -> Non
         assert not [ref for ref in inventory.problems if ref.kind not in WORKLOADS]
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("error", [RecursionError(), OverflowError(), IndexError(), KeyError("spec")])
+async def test_an_object_that_cannot_be_read_hides_no_other(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Object) -> Any:
+        raise error
+
+    monkeypatch.setattr("controller.inventory.template_from_object", unreadable)
+    store = Changes()
+    inventory = Inventory(store, MemoryHistory())  # type: ignore[arg-type]
+    template = {"kind": "MetricTemplate", "metadata": {"name": "own", "namespace": "default"}}
+    for obj in (template, *manifests()):
+        store.put(obj)
+    await inventory.refresh()
+    assert set(inventory.problems) == {ref_of(template)}
+    assert set(inventory.policies) == {"default/ranker"}

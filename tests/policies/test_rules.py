@@ -57,6 +57,13 @@ def test_a_set_in_a_set_is_no_warning():
     assert parse([("f.yaml", text(obj))]).findings == []
 
 
+@pytest.mark.parametrize("pattern", ["(" * 500 + ")" * 500, "a{99999999999}"])
+def test_an_expression_that_python_cannot_compile_is_a_finding_and_no_crash(pattern):
+    findings = parse([("f.yaml", text(changed(template(), "spec.outcome.httpEvent", pattern)))]).findings
+    assert [finding.severity for finding in findings] == ["error"]
+    assert "must be regular expressions (RE2)" in findings[0].message
+
+
 def test_every_rule_is_broken_in_some_test():
     broken = {code for code, *_ in BROKEN} | {code for _, code, *_ in BROKEN_TEMPLATES}
     assert {rule.code for rule in RULES} == broken
