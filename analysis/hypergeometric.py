@@ -173,9 +173,12 @@ def log_coefficients(j: Floats, n_c: Floats, n_b: Floats, all_events: Floats) ->
 def _deviance(x: Floats, mean: Floats) -> Floats:
     """Return x ln(x / mean) + mean - x, for x >= 0 and a positive mean."""
     u = (x - mean) / mean
+    far = np.abs(u) >= 0.5
     near = np.clip(u, -0.5, 0.5)
-    far = x * np.log(np.maximum(x, 1) / mean) - (x - mean)
-    return np.where(np.abs(u) < 0.5, mean * ((1 + near) * np.log1p(near) - near), far)
+    result = mean * ((1 + near) * np.log1p(near) - near)
+    if far.any():
+        np.copyto(result, x * np.log(np.maximum(x, 1) / mean) - (x - mean), where=far)
+    return np.asarray(result)
 
 
 _SMALL_RESTS = np.array([math.lgamma(x + 1) - (x * math.log(x) - x if x else 0.0) for x in range(_SMALL)])
@@ -183,8 +186,13 @@ _SMALL_RESTS = np.array([math.lgamma(x + 1) - (x * math.log(x) - x if x else 0.0
 
 def _stirling_rest(x: Floats) -> Floats:
     """Return ln x! - (x ln x - x), for whole x >= 0."""
+    small = x < _SMALL
+    if small.all():
+        return np.asarray(_SMALL_RESTS[x.astype(np.int64)])
     y = np.maximum(x, _SMALL)
     square = y * y
     series = (1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / square) / square) / square) / y
-    small = _SMALL_RESTS[np.minimum(x, _SMALL - 1).astype(np.int64)]
-    return np.where(x < _SMALL, small, 0.5 * np.log(2 * math.pi * y) + series)
+    result = 0.5 * np.log(2 * math.pi * y) + series
+    if small.any():
+        np.copyto(result, _SMALL_RESTS[np.minimum(x, _SMALL - 1).astype(np.int64)], where=small)
+    return np.asarray(result)
