@@ -73,7 +73,7 @@ class ClusterStack(Stack):
 def account(cluster: Cluster) -> Path:
     """Give Penstock what the chart gives it; return a kubeconfig with these rights and no more."""
     values = (f"namespaces={{{NAMESPACE}}}", f"prometheus.url={cluster.prometheus_url}")
-    chosen = ("templates/serviceaccount.yaml", "templates/rbac.yaml")
+    chosen = ("templates/serviceaccount.yaml", "templates/rbac.yaml", "templates/lease.yaml")
     command = [
         str(cluster.binary("helm")), "template", ACCOUNT, str(CHART), "--namespace", NAMESPACE,
         *("--validate", "--kubeconfig", str(cluster.kubeconfig)),

@@ -33,8 +33,8 @@ A check is one look at one rollout in one interval. The peers were measured on t
   fail half of its requests. Counted from the start of the new process until the API server has the
   rollback. Ended by SIGTERM, as Kubernetes does, the old process gives its lease back, and the new one
   led after {restart_led} s: Python's imports and the first lists, {restart_cpu} s of CPU up to the
-  decision. Killed, the lease must run out first (15 s from when the new process first sees it;
-  `--lease-seconds`), then the decision took {killed_then} s.
+  decision. Killed, it is started again in its pod, takes the lease of its dead predecessor at once,
+  and decides {killed_then} s later; another pod would wait for the lease to run out (15 s).
 - **Idle**: all {rollouts} runs have ended. What is left is the lease and the event loop.
 """
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CHART = ROOT / "deploy" / "chart"
 NAME = "penstock"
-RIGHTS = {"ServiceAccount", "Role", "RoleBinding"}
+NEEDED = {"ServiceAccount", "Role", "RoleBinding", "Lease"}
 HELM = ("--kube-version", "1.35.4", "-f", "-")
 AT_ONCE = 16
 PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -71,7 +71,7 @@ class Site:
         await self._stack.aclose()
 
     def _install(self) -> Path:
-        """Make the namespace with the chart's rights; return a kubeconfig that has these and no more."""
+        """Make the namespace with the chart's rights and lease; return a kubeconfig that has these rights."""
         kubectl = self._cluster.kubectl
         kubectl("create", "namespace", self.namespace)
         values = {"namespaces": [self.namespace], "prometheus": {"url": "http://prometheus"}}
@@ -79,15 +79,15 @@ class Site:
             [str(self._cluster.binary("helm")), "template", NAME, str(CHART), *HELM, "-n", self.namespace],
             input=json.dumps(values), stdout=subprocess.PIPE, text=True, check=True,
         ).stdout  # fmt: skip
-        rights = [obj for obj in yaml.safe_load_all(made) if obj and obj["kind"] in RIGHTS]
-        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(rights))
+        needed = [obj for obj in yaml.safe_load_all(made) if obj and obj["kind"] in NEEDED]
+        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(needed))
         return self._cluster.kubeconfig_for(self.namespace, NAME)
 
     def _arguments(self, kubeconfig: Path, history: Path) -> list[str]:
         return [
             "--kubeconfig", str(kubeconfig), "--namespace", self.namespace, "--lease-namespace",
             self.namespace, "--prometheus-url", self.stub.url, "--history-url", f"sqlite:///{history}",
-            *self._options,
+            "--pod-uid", self.namespace, *self._options,
         ]  # fmt: skip
 
     async def _create(self, service: str) -> None:

@@ -89,7 +89,7 @@ def test_every_object_says_what_it_belongs_to_and_where_it_is(helm, values):
 def test_what_the_default_values_make(helm):
     assert kinds(objects(helm, "there")) == sorted(
         ["ClusterRole"] * 3 + ["ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount", "Service"]
-        + ["PersistentVolumeClaim", "Deployment"]
+        + ["PersistentVolumeClaim", "Deployment", "Lease"]
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ CHART = Path(__file__).parents[2] / "deploy" / "chart"
 KUBERNETES = "1.35.4"
 PROMETHEUS = "http://prometheus.monitoring:9090"
 RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+NEEDED = RIGHTS | {"Lease"}
+"""What a controller needs that runs beside the cluster."""
 
 
 class ChartError(Exception):
@@ -48,15 +50,15 @@ def run_helm(helm: Path, arguments: Sequence[str], *, stdin: str = "") -> subpro
 
 
 def install(cluster: Cluster, namespace: str, *, release: str | None = None, **values: Any) -> Path:
-    """Apply the chart's ServiceAccount and rights; return a kubeconfig that has these rights and no more.
+    """Apply the chart's ServiceAccount, rights and lease; return a kubeconfig with these rights and no more.
 
     The release is called like the namespace, so that the cluster-wide objects of different tests differ; its
     lease has the name that `lease_name` gives. CRDs are the cluster's.
     """
     release = release or namespace
     made = objects(cluster.binary("helm"), namespace, release=release, **values)
-    rights = [obj for obj in made if obj["kind"] in RIGHTS]
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    needed = [obj for obj in made if obj["kind"] in NEEDED]
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(needed))
     return cluster.kubeconfig_for(namespace, lease_name(release))
 
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import yaml
 
-from controller.cluster.lease import FORMER
 from controller.ports import NotFoundError, Ref
 from controller.standalone.listening import LOOPBACK, pick_port
 from tests.support import chart, mesh
@@ -179,7 +178,6 @@ class InCluster(Staged):
         """Start the controllers and wait until one of them leads and all can serve."""
         for _ in range(self._count):
             await self.another()
-        await self.free_lease(FORMER)
         for replica in self.replicas:
             await self.ready(replica)
 
@@ -197,6 +195,7 @@ class InCluster(Staged):
         ]  # fmt: skip
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
         own = {**inherited, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PENSTOCK_TOKEN": "test"}
+        own["PENSTOCK_POD_UID"] = f"{self.namespace}-{len(self.replicas)}"
         name = f"penstock-{len(self.replicas)}"
         replica = Replica(name, self.folder, arguments, own, address=self._address)
         self.replicas.append(replica)
@@ -240,24 +239,6 @@ class InCluster(Staged):
 
         found: Replica = await self.eventually(leads, "a leader")
         return found
-
-    async def free_lease(self, holder: str = "") -> None:
-        """Free the lease (only if `holder` has it) as one who has it and ends: no test waits for it in vain.
-
-        A lease that the controllers have just made is kept for `FORMER`, whom nobody but a test knows not to
-        be there.
-        """
-
-        async def found() -> Object | None:
-            with contextlib.suppress(NotFoundError):
-                return await self.live(self.lease)
-            return None
-
-        held = (await self.eventually(found, "a lease"))["spec"].get("holderIdentity")
-        if held and holder in {"", held}:
-            path = "/spec/holderIdentity"
-            change = [{"op": "test", "path": path, "value": held}, {"op": "remove", "path": path}]
-            await self.patch(self.lease, change)
 
     def said(self) -> str:
         """Return what all controllers have said."""

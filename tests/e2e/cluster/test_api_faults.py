@@ -130,7 +130,6 @@ async def proxied(
             change(config)
             mesh.kubeconfig.write_text(json.dumps(config))
             replica = await mesh.another()
-            await mesh.free_lease()
             await mesh.ready(replica)
             await mesh.routed()
             async with mesh.load:
@@ -161,7 +160,6 @@ async def test_a_token_that_is_rotated_costs_nothing_and_one_that_is_not_is_said
         await says(mesh, "leading no longer")
         assert "the API server does not accept our credentials (401): update leases" in replica.said()
         await replica.stop(signal.SIGKILL)
-        await mesh.free_lease()
         await replica.start()
         await unready(mesh, replica, "the API server does not accept our credentials (401)")
         assert await mesh.weights() == [70, 30]

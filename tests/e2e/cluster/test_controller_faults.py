@@ -84,11 +84,9 @@ async def test_a_controller_that_is_killed_at_each_write_goes_on_exactly(
 async def killed_again_and_again(mesh: InCluster, killer: Killer) -> Mapping[str, Sequence[When]]:
     """Start process after process until the run is over; return at which writes they were killed."""
     replica = await mesh.another()
-    await mesh.free_lease()
     killer.aim(replica)
     while await dies(mesh, replica):
         assert await mesh.weights() in ([100, 0], [70, 30], [40, 60], [0, 100])
-        await mesh.free_lease()
         await replica.start()
         killer.aim(replica)
     return killer.killed
@@ -108,7 +106,6 @@ async def test_a_controller_that_is_killed_while_it_records_goes_on_exactly(
                     await recorded_more(mesh, path)
                 await replica.stop(signal.SIGKILL)
             assert await mesh.weights() == [70, 30]
-            await mesh.free_lease()
             await replica.start()
         await recorded_more(mesh, path)
         mesh.candidate.error_rate = 0.5

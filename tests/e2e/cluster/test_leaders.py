@@ -55,7 +55,6 @@ async def two_seats(mesh: InCluster, *options: str) -> AsyncIterator[tuple[Seat,
             for proxy in (one, other)
         ]
         try:
-            await mesh.free_lease()  # nobody has had it, but that only we know
             for seat in seats:
                 await mesh.ready(seat.replica)
             leader = await mesh.leader()
@@ -73,7 +72,7 @@ async def test_leaders_that_are_stopped_cut_off_or_killed_are_followed_exactly(
         run = await mesh.under_way()
         late = threading.Event()
         first.proxy.on_write(1, lambda: (stop(first), late.wait(60)), match="/status")
-        await leads(mesh, second)
+        await leads(mesh, second.replica)
         await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
         written = first.written()
         late.set()  # the write that the first one had begun arrives now
@@ -81,14 +80,14 @@ async def test_leaders_that_are_stopped_cut_off_or_killed_are_followed_exactly(
         await follows(mesh, first)
 
         second.proxy.block()
-        await leads(mesh, first)
+        await leads(mesh, first.replica)
         assert first.written() == written, "until now it had no leave, and nothing has happened since"
         written = second.written()
         second.proxy.unblock(late=True)
         await follows(mesh, second)
 
         await first.replica.stop(signal.SIGKILL)
-        await leads(mesh, second)
+        await leads(mesh, second.replica)
         mesh.candidate.error_rate = 0.6
         assert await mesh.decided() == ("RolledBack", "Harmful")
         assert await mesh.weights() == [100, 0]
@@ -104,7 +103,7 @@ async def test_a_leader_that_ends_gives_way_at_once_and_a_follower_takes_actions
     async with mesh, two_seats(mesh, *LONGER_THAN_PATIENCE) as (first, second), mesh.load:
         run = await mesh.under_way()
         assert await first.replica.stop(signal.SIGTERM) == 0
-        await leads(mesh, second)
+        await leads(mesh, second.replica)
         await first.replica.start()
         await mesh.ready(first.replica)
         written = first.written()
@@ -121,15 +120,40 @@ async def test_a_leader_that_ends_gives_way_at_once_and_a_follower_takes_actions
         await assert_as_of_one_controller(mesh, [30])
 
 
+async def test_a_process_that_starts_again_in_its_pod_leads_at_once_even_if_the_last_one_lives(
+    cluster: Cluster, namespace: str, tmp_path: Path, postgres: str
+) -> None:
+    """That it lives should not be: what each of them writes is guarded, so they only disturb each other."""
+    mesh = InCluster(cluster, namespace, tmp_path, steps=LONG, history=postgres, start=False)
+    async with mesh, mesh.load:
+        first = await mesh.another(options=LONGER_THAN_PATIENCE)
+        run = await mesh.under_way()
+        pod = {"PENSTOCK_POD_UID": f"{namespace}-0"}
+        second = await mesh.another(options=LONGER_THAN_PATIENCE, env=pod)
+        await leads(mesh, second)
+        await mesh.ready(first)
+        await mesh.intervals(3)
+        assert await mesh.leader() is second
+        await second.stop(signal.SIGKILL)
+        await second.start(**pod)
+        await leads(mesh, second)
+        mesh.candidate.error_rate = 0.6
+        assert await mesh.decided() == ("RolledBack", "Harmful")
+        assert await mesh.weights() == [100, 0]
+        assert (await mesh.run()).id == run.id
+        assert terms(postgres, namespace) == 3
+        await assert_as_of_one_controller(mesh, [30])
+
+
 def stop(seat: Seat) -> None:
     seat.replica.send(signal.SIGSTOP)
 
 
-async def leads(mesh: InCluster, seat: Seat) -> None:
+async def leads(mesh: InCluster, replica: Replica) -> None:
     """Wait until a controller leads."""
 
     async def it_does() -> bool:
-        return await mesh.leader() is seat.replica
+        return await mesh.leader() is replica
 
     await mesh.eventually(it_does, "the other one to lead")
 
