@@ -12,7 +12,7 @@ part of a label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -47,6 +47,9 @@ class Labels(Sequence[Mapping[str, str]]):
 
     def __len__(self) -> int:
         return len(self.heads)
+
+    def __iter__(self) -> Iterator[Mapping[str, str]]:
+        return iter(self[:])
 
     @overload
     def __getitem__(self, place: int) -> Mapping[str, str]: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -81,8 +82,6 @@ class Filing:
 
     spec: TemplateSpec
     labels: Sequence[Mapping[str, str]]
-    owners: Sequence[tuple[str, str]]
-    """Per series the service (as `Key` has it) and the version."""
     instances: Sequence[str]
     """Per series the process that counts."""
     process: Ints
@@ -117,24 +116,20 @@ def filed(spec: TemplateSpec, labels: Sequence[Mapping[str, str]], known: Filing
     """Return the filing of series with these labels; `known` again if it is theirs."""
     if known is not None and known.spec is spec and known.labels == labels:
         return known
-    named, is_event = spec.labels, _event_reader(spec.outcome)
-    owners = [
-        (service_key(each.get(named.service, ""), each.get(named.namespace, "")), each.get(named.version, ""))
-        for each in labels
-    ]
+    named = spec.labels
     services: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row, (service, version) in enumerate(owners):
-        services[service][version].append(row)
+    for row, each in enumerate(labels):
+        service = service_key(each.get(named.service, ""), each.get(named.namespace, ""))
+        services[service][each.get(named.version, "")].append(row)
     instances = [each.get(named.instance, "") for each in labels]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(instances))}
     return Filing(
         spec=spec,
         labels=labels,
-        owners=owners,
         instances=instances,
         process=np.array([numbers[name] for name in instances], dtype=np.int64),
-        whole=np.array([not _is_sum(spec, each.get("__name__", "")) for each in labels], dtype=np.bool_),
-        events=np.array([is_event(each) for each in labels], dtype=np.bool_),
+        whole=_whole(spec, labels),
+        events=_events(spec, labels),
         edges=[_edge(each.get("le", "")) for each in labels],
         services=services,
     )
@@ -146,11 +141,22 @@ def service_key(host: str, namespace: str) -> str:
     return full_name(host, namespace).lower()
 
 
-def _is_sum(spec: TemplateSpec, name: str) -> bool:
-    """Tell by its name whether a series of a mean sums values up; else it counts them."""
-    return spec.kind == "mean" and name.endswith("_sum")
+def _whole(spec: TemplateSpec, labels: Sequence[Mapping[str, str]]) -> Flags:
+    """Tell which series count; those of a mean that sum values up are known by their name."""
+    if spec.kind != "mean":
+        return np.ones(len(labels), dtype=np.bool_)
+    return np.array([not each.get("__name__", "").endswith("_sum") for each in labels], dtype=np.bool_)
 
 
+def _events(spec: TemplateSpec, labels: Sequence[Mapping[str, str]]) -> Flags:
+    """Tell of which series the requests are events."""
+    if spec.outcome is None:
+        return np.zeros(len(labels), dtype=np.bool_)
+    is_event = _event_reader(spec.outcome)
+    return np.array([is_event(each) for each in labels], dtype=np.bool_)
+
+
+@lru_cache(maxsize=1024)
 def _edge(text: str) -> float:
     try:
         return float(text)
@@ -158,13 +164,11 @@ def _edge(text: str) -> float:
         return NO_EDGE
 
 
-def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool]:
+def _event_reader(outcome: Outcome) -> Callable[[Mapping[str, str]], bool]:
     """Return how a series is told to count events.
 
     A gRPC request without a gRPC status (it failed before there was one) is read by its HTTP status.
     """
-    if outcome is None:
-        return lambda _: False
     http_event, grpc_event = matcher(outcome.http_event), matcher(outcome.grpc_event or r"[^\s\S]")
 
     def is_event(labels: Mapping[str, str]) -> bool:
@@ -177,10 +181,7 @@ def _event_reader(outcome: Outcome | None) -> Callable[[Mapping[str, str]], bool
 
 
 def _cells_of(filing: Filing, level: Level) -> Cells:
-    members: dict[Key, list[int]] = defaultdict(list)
-    for row, (service, version) in enumerate(filing.owners):
-        process = filing.instances[row] if level.processes else None
-        members[service, version if level.versions else None, process].append(row)
+    members = _members(filing, level)
     buckets: list[list[int]] = []
     places: list[dict[float, int]] = []
     for rows in members.values():
@@ -197,7 +198,21 @@ def _cells_of(filing: Filing, level: Level) -> Cells:
     return Cells(number, *_joined([*members.values()]), *_joined(buckets), owner, last, places)
 
 
+def _members(filing: Filing, level: Level) -> Mapping[Key, Sequence[int]]:
+    """Return the rows of each cell."""
+    members: dict[Key, list[int]] = defaultdict(list)
+    for service, versions in filing.services.items():
+        for version, rows in versions.items():
+            own = version if level.versions else None
+            if not level.processes:
+                members[service, own, None] += rows
+                continue
+            for row in rows:
+                members[service, own, filing.instances[row]].append(row)
+    return members
+
+
 def _joined(groups: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     """Return all members of all groups, and where each group starts among them."""
     ends = np.cumsum([0, *map(len, groups)])
-    return np.array([row for group in groups for row in group], dtype=np.int64), ends[:-1]
+    return np.array([*chain.from_iterable(groups)], dtype=np.int64), ends[:-1]
