@@ -190,7 +190,8 @@ def _advance_sums(terms: Terms, pace: Pace, kept: _Sums, counts: Ints) -> _Sums:
     """Return the sums with what an interval adds to them."""
     layout, phi = terms.layout, terms.dispersion
     own, nodes = np.arange(layout.lanes), layout.nodes
-    increments = _log_ratios(counts, own, own, layout.odds_ratios) / phi[:, :, None]
+    increments = _log_ratios(counts, own, own, layout.odds_ratios)
+    increments /= phi[:, :, None]
     gain = increments[:, :, layout.harm] - increments[:, :, nodes, None]
     found = kept._replace(
         likelihood=kept.likelihood + increments[:, :, :nodes],

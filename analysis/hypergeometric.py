@@ -68,7 +68,7 @@ def log_likelihood_ratios(
         rows = np.flatnonzero((length > shorter) & (length <= width))
         for start in range(0, rows.size, _BLOCK):
             block = rows[start : start + _BLOCK]
-            result[block], long[block] = _short_sums(tables[block], low[block], log_w, width)
+            result[block], long[block] = _short_sums(tables[block], low[block], length[block], log_w, width)
     rows = np.flatnonzero(long)
     for start in range(0, rows.size, _LONG_BLOCK):
         block = rows[start : start + _LONG_BLOCK]
@@ -89,35 +89,28 @@ def _support(tables: Ints) -> tuple[Ints, Ints]:
     return low, np.minimum(n_c, all_events) - low + 1
 
 
-def _short_sums(tables: Ints, low: Ints, log_w: Floats, width: int) -> tuple[Floats, NDArray[np.bool_]]:
+def _short_sums(
+    tables: Ints, low: Ints, length: Ints, log_w: Floats, width: int
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the rows of at most `_BLOCK` tables whose sums have at most `width` terms, and which to redo."""
-    columns = (*tables.T, low)
-    n_c, k_c, n_b, all_events, low_ = (column[:, None].astype(np.float64) for column in columns)
+    columns = (*tables.T, low, length)
+    n_c, k_c, n_b, all_events, low_, length_ = (column[:, None].astype(np.float64) for column in columns)
     terms = np.zeros((_BLOCK, width))
     own = terms[: len(tables)]
-    ratios = _ratios((n_c - low_, all_events - low_), (low_ + 1, n_b - all_events + low_ + 1), width)
-    with np.errstate(divide="ignore"):
-        np.cumsum(np.log(ratios), axis=1, out=own[:, 1:])
+    step = np.arange(width - 1, dtype=np.float64)
+    beyond = step >= length_ - 1
+    ratios = (n_c - low_ - step) * (all_events - low_ - step)
+    ratios /= (low_ + 1 + step) * (n_b - all_events + low_ + 1 + step)
+    np.copyto(ratios, 1.0, where=beyond)  # not 0: logarithms and powers of it take five times as long
+    np.cumsum(np.log(ratios), axis=1, out=own[:, 1:])
     np.exp(own - own.max(axis=1, keepdims=True), out=own)
+    np.copyto(own[:, 1:], 0.0, where=beyond)
     middle = (width - 1) / 2
     with np.errstate(divide="ignore"):
         log_sums = np.log((terms @ _powers(log_w.tobytes(), width))[: len(tables)])
     lost = (log_sums < middle * np.abs(log_w) - _LOST).any(axis=1)
     rows = (k_c - low_ - middle) * log_w - log_sums + np.log(own.sum(axis=1, keepdims=True))
     return rows, lost
-
-
-def _ratios(up: tuple[Floats, Floats], down: tuple[Floats, Floats], width: int) -> Floats:
-    """Return each term of short sums by the one before it, from the second on; 0 after the last.
-
-    `up` are the first factors of the numerator, of which one falls to 0 there, and `down` those of the
-    denominator. All are whole numbers: only the products are rounded.
-    """
-    step = np.arange(width - 1, dtype=np.float64)
-    ratios = (up[0] - step) * (up[1] - step)
-    np.maximum(ratios, 0.0, out=ratios)  # beyond the end one factor is negative, or both are
-    ratios /= (down[0] + step) * (down[1] + step)
-    return np.asarray(ratios)
 
 
 @lru_cache(maxsize=64)
