@@ -61,10 +61,12 @@ async def everything(cluster: Cluster, rollouts: int, intervals: int) -> dict[st
     found["down"] = measure.DOWN * STEP
     async with Site(cluster, "bench-fixed", rollouts, dispersion="1", interval=STEP) as site:
         found["holding"] = await measure.holding(site, intervals)
+        found["scrape_cpu_ms"] = await measure.scrape(site)
         found["change"] = await measure.change(site)
         found["restart"] = await measure.restart(site, site.services[-1], signal.SIGTERM)
         found["killed"] = await measure.restart(site, site.services[-2], signal.SIGKILL)
-        found["idle"] = await measure.idle(site, intervals)
+        async with Site(cluster, "bench-bare", 0, dispersion="1", interval=STEP) as bare:
+            found["idle"], found["bare_cpu_ms"] = await measure.idle(site, bare, intervals)
     async with Site(cluster, "bench-auto", rollouts, dispersion="auto", interval=STEP) as site:
         found["learning"] = await measure.holding(site, intervals)
     return found
@@ -73,7 +75,7 @@ async def everything(cluster: Cluster, rollouts: int, intervals: int) -> dict[st
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rollouts", type=int, default=WHOLE)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of whole intervals behind each figure")
+    parser.add_argument("--minutes", type=float, default=3.0, help="behind each figure; better whole ones")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     parser.add_argument("--page", type=Path, help="where to write the page")
     return parser

@@ -51,15 +51,24 @@ def figures(found: Mapping[str, Any]) -> list[Figure]:
         Figure("memory (RSS)", held["memory_mib"]["now"], "MiB", 250, 188, 110),
         Figure("memory at most", held["memory_mib"]["highest"], "MiB"),
         Figure("memory while dispersion is learnt", learnt["memory_mib"]["now"], "MiB", None, 188, 110),
+        Figure("CPU per scrape of /metrics", found["scrape_cpu_ms"], "ms"),
         Figure("writes of the route per change of weight", found["change"].get("virtualservices", 0), "", 1),
         Figure("all writes per change of weight", sum(found["change"].values())),
         Figure("restart to first decision", found["restart"]["seconds"], "s", 10),
         Figure("killed, start to first decision", found["killed"]["seconds"], "s", 10),
         Figure("of that, waiting for the lease", found["killed"]["seconds_until_it_led"], "s"),
         Figure("CPU per interval, all runs ended", idle["cpu_ms_per_interval"], "ms"),
+        Figure("the same, less a controller without policies", _more(found), "ms", 1.0),
         Figure("API requests while all runs have ended, without the lease", asked),
         Figure("queries while all runs have ended", idle["queries_per_interval"], "", 0),
     ]
+
+
+def _more(found: Mapping[str, Any]) -> float:
+    """Return the ms per interval that policies cost whose runs have ended."""
+    ended: float = found["idle"]["cpu_ms_per_interval"]
+    without: float = found["bare_cpu_ms"]
+    return round(ended - without, 2)
 
 
 def _each(found: Mapping[str, Any]) -> tuple[float, float]:

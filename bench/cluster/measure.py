@@ -28,6 +28,7 @@ HOLDING = "Holding"
 """Why a rollout stays where it is when its metrics have been judged and its step is not over."""
 WARM_UP = 2
 """Intervals in which all runs hold before the first that is measured."""
+SCRAPES = 20
 DOWN = 2
 """Intervals for which the controller is away."""
 PATIENCE = 600.0
@@ -52,6 +53,11 @@ class Cost:
     queries: Counter[str]
     """To Prometheus."""
 
+    @property
+    def cpu_ms(self) -> float:
+        """Per interval."""
+        return round(1000 * self.cpu / self.intervals, 2)
+
     def as_dict(self, rollouts: int) -> dict[str, Any]:
         """Return the figures, for the results."""
         checks = self.intervals * rollouts
@@ -59,7 +65,7 @@ class Cost:
         return {
             "intervals": self.intervals,
             "cpu_ms_per_check": round(1000 * self.cpu / checks, 4),
-            "cpu_ms_per_interval": round(1000 * self.cpu / self.intervals, 1),
+            "cpu_ms_per_interval": self.cpu_ms,
             "api_requests_per_check": round(asked / checks, 5),
             "api_requests_by_its_own_count": self.told.total(),
             "api_requests": asked,
@@ -88,6 +94,15 @@ async def holding(site: Site, intervals: int) -> dict[str, Any]:
         **cost.as_dict(len(site.services)),
         "memory_mib": {name: round(mib, 1) for name, mib in site.controller.memory_mib().items()},
     }
+
+
+async def scrape(site: Site) -> float:
+    """Return the ms that the controller takes to tell all its metrics once."""
+    await _middle(site)
+    cpu = site.controller.cpu_seconds()
+    for _ in range(SCRAPES):
+        await site.controller.scrape()
+    return round(1000 * (site.controller.cpu_seconds() - cpu) / SCRAPES, 2)
 
 
 async def change(site: Site) -> dict[str, int]:
@@ -127,12 +142,17 @@ async def restart(site: Site, service: str, number: signal.Signals) -> dict[str,
     }
 
 
-async def idle(site: Site, intervals: int) -> dict[str, Any]:
-    """End all runs by hand, and measure what they cost from then on."""
+async def idle(site: Site, bare: Site, intervals: int) -> tuple[dict[str, Any], float]:
+    """End all runs by hand, and measure what they cost from then on.
+
+    Also return the ms per interval of a controller without policies, over the same intervals.
+    """
+    await bare.controller.start()
     await site.abort_all()
     await until(lambda: _at(site, {0}), "all runs to end")
-    await _quiet(site)
-    return (await _measured(site, intervals)).as_dict(len(site.services))
+    await asyncio.gather(_quiet(site), _quiet(bare))
+    ended, without = await asyncio.gather(_measured(site, intervals), _measured(bare, intervals))
+    return ended.as_dict(len(site.services)), without.cpu_ms
 
 
 async def _at(site: Site, weights: set[int]) -> bool:

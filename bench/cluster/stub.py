@@ -48,7 +48,9 @@ class Stub:
         body = answer(
             kind, known, instants, namespace=self._namespace, harmed=self._harmed, moved=self._moved
         )
-        return web.Response(body=body, content_type="application/json")
+        response = web.Response(body=body, content_type="application/json")
+        response.enable_compression()  # as Prometheus does for whoever takes it
+        return response
 
     async def _harm(self, request: web.Request) -> web.Response:
         self._harmed[request.query["service"]] = time.time()

@@ -95,7 +95,8 @@ def measured() -> dict[str, Any]:
     again = {"seconds": 8.0, "seconds_until_it_led": 6.0, "seconds_from_then": 2.0, "cpu_seconds": 3.0}
     return {
         "rollouts": 500, "interval": 10, "cpus": 2, "down": 20, "holding": held, "learning": held,
-        "idle": held, "change": {"virtualservices": 1, "events": 2}, "restart": again, "killed": again,
+        "idle": held, "bare_cpu_ms": 9.4, "scrape_cpu_ms": 3.0, "change": {"virtualservices": 1, "events": 2},
+        "restart": again, "killed": again,
     }  # fmt: skip
 
 
@@ -104,6 +105,7 @@ def test_a_goal_is_met_or_missed_and_peers_are_told_as_ratios() -> None:
     assert rows["CPU per check"].met is False
     assert rows["API requests per check"].met is True
     assert rows["memory at most"].met is None
+    assert rows["the same, less a controller without policies"].value == pytest.approx(0.6)
     assert rows["CPU per check"].as_dict()["argo_ratio"] == pytest.approx(6.2)
     assert "argo_ratio" not in Figure("nothing at all", 0, argo=1.0).as_dict()
 
