@@ -6,6 +6,7 @@ Tests of the controller run with these rights, never as admin: what the chart fo
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 CHART = Path(__file__).parents[2] / "deploy" / "chart"
 KUBERNETES = "1.35.4"
 PROMETHEUS = "http://prometheus.monitoring:9090"
+EVERYBODY = re.compile(r"self\w+(reviews)\.")
+"""Resources for which everybody has rights."""
 RIGHTS = {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 NEEDED = RIGHTS | {"Lease"}
 """What a controller needs that runs beside the cluster."""
@@ -60,6 +63,23 @@ def install(cluster: Cluster, namespace: str, *, release: str | None = None, **v
     needed = [obj for obj in made if obj["kind"] in NEEDED]
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(needed))
     return cluster.kubeconfig_for(namespace, lease_name(release))
+
+
+def rights(cluster: Cluster, namespace: str, account: str, home: str) -> dict[str, set[str]]:
+    """Return what Kubernetes says that an account may do in a namespace: resource (and names) -> verbs."""
+    by = f"--as=system:serviceaccount:{home}:{account}"
+    listed = cluster.kubectl("auth", "can-i", "--list", "--no-headers", by, "-n", namespace)
+    found = {}
+    for resource, _, names, verbs in map(_columns, listed.splitlines()):
+        if resource and not EVERYBODY.match(resource):
+            found[f"{resource}{':' + names if names else ''}"] = set(verbs.split())
+    return found
+
+
+def _columns(line: str) -> Sequence[str]:
+    found = re.fullmatch(r"(\S*)\s+\[(.*?)\]\s+\[(.*?)\]\s+\[(.*?)\]", line)
+    assert found is not None
+    return found.groups()
 
 
 def lease_name(release: str) -> str:

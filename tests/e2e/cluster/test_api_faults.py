@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.cluster.kube import Kube
-from controller.cluster.store import ClusterStore
-from controller.ports import RefusedError
 from tests.support import chart
+from tests.support.deployed import Deployed
 from tests.support.exact import assert_as_of_one_controller
 from tests.support.incluster import InCluster, Replica
 from tests.support.kube_proxy import KubeProxy, kube_proxy
@@ -248,17 +246,32 @@ async def test_each_right_that_is_missing_is_named_and_when_it_is_given_back_the
         assert mesh.load.lost == {}
 
 
-async def test_pods_that_may_not_be_listed_are_named(
+async def test_without_the_right_to_list_pods_the_run_goes_on_and_says_what_it_does_not_see(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    async with InCluster(cluster, namespace, tmp_path, start=False) as mesh:
-        kube = await Kube.open(mesh.kubeconfig)
-        store = ClusterStore(kube, [namespace])
+    async with Deployed(cluster, namespace, tmp_path, steps=LONG) as mesh:
+        run, before = await mesh.under_way(), await rights(mesh)
         async with denied(mesh, "list", "pods"):
-            with pytest.raises(RefusedError, match=f"not allowed to list pods in namespace {namespace}"):
-                await store.pods(namespace, {"app": "ranker"})
-        assert await store.pods(namespace, {"app": "ranker"}) == []
-        await kube.close()
+            await mesh.eventually(lambda: lacks(mesh, before, {"pods"}), "the right to be gone")
+            await mesh.crash("v2", all_pods=False)
+            await says(mesh, f"the pods cannot be listed: {denial(mesh, 'list pods')}")
+            await goes_on(mesh, run.id)
+            assert (await mesh.run()).active, "a crash that nobody sees is no reason"
+        assert await mesh.decided() == ("RolledBack", "CrashLoop")
+        assert await mesh.weights() == [100, 0]
+        assert await rights(mesh) == before
+        assert mesh.load.lost == {}
+
+
+async def rights(mesh: InCluster) -> dict[str, set[str]]:
+    """Return what `kubectl auth can-i --list` says of the controller's ServiceAccount."""
+    account = chart.lease_name(mesh.namespace)
+    return await asyncio.to_thread(chart.rights, mesh.cluster, mesh.namespace, account, mesh.namespace)
+
+
+async def lacks(mesh: InCluster, before: dict[str, set[str]], resources: set[str]) -> bool:
+    """Tell whether these rights are gone, and no others."""
+    return await rights(mesh) == {key: before[key] for key in before.keys() - resources}
 
 
 def denial(mesh: InCluster, what: str) -> str:
