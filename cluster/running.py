@@ -90,16 +90,19 @@ class Cluster:
         return access.write_kubeconfig(path, url=self.api_url, ca=self.ca, token=token, namespace=namespace)
 
     def install_crds(self) -> None:
-        """Install Penstock's custom resource definitions and wait until they are served."""
-        self._apply_crds(CRDS)
+        """Install Penstock's custom resource definitions."""
+        self.define(CRDS)
 
     def install_istio_crds(self) -> None:
         """Install Istio's custom resource definitions: a cluster with istiod has them already."""
-        self._apply_crds(self._built.istio_crds)
+        self.define(self._built.istio_crds)
 
-    def _apply_crds(self, path: Path) -> None:
+    def define(self, path: Path) -> None:
+        """Install the custom resource definitions of a file or folder, and wait until they are served."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(path))
+        # one that is quite new has no conditions at all, which is an error to `--for=condition`
+        for state in ("jsonpath={.status.conditions[0].type}", "condition=Established"):
+            self.kubectl("wait", f"--for={state}", "--timeout=30s", "-f", str(path))
 
     def bring_up(self) -> None:
         """Start the parts in order; those that do not need each other start together."""

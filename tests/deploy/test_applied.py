@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 
 import pytest
 import yaml
 
-from cluster.errors import KubectlError
-from tests.support import chart
+from cluster.errors import KubectlError, NoClusterError
+from tests.support import chart, clusters, operator
+from tests.support.chart import rights
 from tests.support.policies import policy
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
-OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # kinds of the Prometheus operator, which is not there
-EVERYBODY = re.compile(r"self\w+(reviews)\.")
+OPERATOR = {"ServiceMonitor", "PrometheusRule"}
+"""Kinds of the Prometheus operator, which not every cluster has."""
 READ = {"get", "list", "watch"}
 RIGHTS = {
     "rolloutpolicies.penstock.dev": READ | {"patch"},
@@ -32,25 +32,6 @@ RIGHTS = {
     "events.events.k8s.io": {"create", "get", "list", "patch"},
 }
 """All that Penstock may do where rollouts are. docs/install.md has the same table, with the reasons."""
-
-
-def rights(cluster, namespace, account, home):
-    """Return what Kubernetes says that an account may do in a namespace: (resource, names) -> verbs."""
-    listed = cluster.kubectl(
-        "auth",
-        "can-i",
-        "--list",
-        "--no-headers",
-        f"--as=system:serviceaccount:{home}:{account}",
-        "-n",
-        namespace,
-    )
-    found = {}
-    for line in listed.splitlines():
-        resource, _, names, verbs = re.fullmatch(r"(\S*)\s+\[(.*?)\]\s+\[(.*?)\]\s+\[(.*?)\]", line).groups()
-        if resource and not EVERYBODY.match(resource):
-            found[f"{resource}{':' + names if names else ''}"] = set(verbs.split())
-    return found
 
 
 def settled(read, expected, patience=10.0):
@@ -85,6 +66,34 @@ def test_kubernetes_takes_every_object(cluster, namespace, values):
     again = cluster.kubectl(*strict, stdin=text)
     assert all(line.endswith("serverside-applied") for line in again.splitlines())
     cluster.kubectl("delete", "--wait=false", "-f", "-", stdin=text)
+
+
+@pytest.fixture
+def operator_kinds(cluster, tmp_path):
+    """The Prometheus operator's definitions, for this test."""
+    names = [f"{kind.lower()}s" for kind in sorted(OPERATOR)]
+    try:
+        operator.install(cluster, names, tmp_path)
+    except NoClusterError as error:
+        clusters.refuse(str(error))
+    yield
+    cluster.kubectl("delete", "crd", *(f"{name}.monitoring.coreos.com" for name in names), "--wait=false")
+
+
+@pytest.mark.usefixtures("operator_kinds")
+def test_the_prometheus_operator_takes_what_is_for_it(cluster, namespace):
+    monitoring = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
+    made = chart.objects(cluster.binary("helm"), namespace, release=namespace, monitoring=monitoring)
+    found = {obj["kind"]: obj for obj in made if obj["kind"] in OPERATOR}
+    assert found.keys() == OPERATOR
+    strict = ("apply", "--server-side", "--validate=strict", "-f", "-")
+    cluster.kubectl(*strict, stdin=yaml.safe_dump_all(found.values()))
+
+    stored = clusters.get(cluster, f"prometheusrule/{found['PrometheusRule']['metadata']['name']}", namespace)
+    assert stored["spec"] == found["PrometheusRule"]["spec"], "nothing of it is pruned"
+    found["ServiceMonitor"]["spec"]["endpoints"][0]["interval"] = "often"
+    with pytest.raises(KubectlError, match="interval"):
+        cluster.kubectl(*strict, stdin=yaml.safe_dump(found["ServiceMonitor"]))
 
 
 def test_the_pod_passes_the_strictest_security_standard(cluster, namespace):
