@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What one interval showed of every member."""
+    """What one interval showed of every member, as it was counted: events may be the good outcome."""
 
     metrics: Sequence[Ints]
     """Per metric (runs, 2, 1 + lanes): of control and candidate; requests, then the events of each lane."""
@@ -112,6 +112,8 @@ class Herd:
 
     def remove(self, rows: Sequence[int]) -> None:
         """Take runs out; the rest keep their order."""
+        if not rows:
+            return
         rest = np.delete(np.arange(len(self)), rows)
         self._kept = [_rows(kept, rest) for kept in self._kept]
         self._runs = _rows(self._runs, rest)
@@ -152,12 +154,8 @@ class Herd:
 
     def _fixed(self, member: Member) -> Fixed:
         design, evidence = member.design, member.evidence
-        layouts = [metric.layout for metric in design.metrics]
-        own = [metric.layout for metric in evidence.metrics]
-        if any(len(each) != len(self._layouts) for each in (layouts, own)) or any(
-            wanted is not layout or wanted is not known
-            for wanted, layout, known in zip(self._layouts, layouts, own, strict=True)
-        ):
+        layouts = [tuple(metric.layout for metric in each.metrics) for each in (design, evidence)]
+        if layouts != [self._layouts] * 2:
             raise ValueError("a run has other layouts than the herd")
         if evidence.inconsistent:
             raise ValueError(f"a run is inconsistent: {'; '.join(evidence.inconsistent)}")

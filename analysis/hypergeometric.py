@@ -108,7 +108,7 @@ def _short_sums(
     middle = (width - 1) / 2
     with np.errstate(divide="ignore"):
         log_sums = np.log((terms @ _powers(log_w.tobytes(), width))[: len(tables)])
-    lost = (log_sums < middle * np.abs(log_w) - _LOST).any(axis=1)
+    lost = np.any(log_sums < middle * np.abs(log_w) - _LOST, axis=1)
     rows = (k_c - low_ - middle) * log_w - log_sums + np.log(own.sum(axis=1, keepdims=True))
     return rows, lost
 
