@@ -6,7 +6,7 @@ Each is a pure function of the case; `controller.machine` says what they are for
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.crashes import CANNOT_START, CRASH_LOOP
 from controller.drifting import drift
@@ -127,7 +127,7 @@ def _heard_from(case: Case) -> float:
 
 def _deadline(case: Case) -> Decision | None:
     rule = case.policy.spec.decision
-    if case.run.paused or case.world.behind or not _late(case) or rule.on_deadline == "hold":
+    if _person(case) or case.world.behind or not _late(case) or rule.on_deadline == "hold":
         return None
     message = (
         f"no decision within {rule.deadline}: {case.judgement.sentence}; "
@@ -137,8 +137,26 @@ def _deadline(case: Case) -> Decision | None:
     return decide_now("DeadlineExceeded", message)
 
 
+def _person(case: Case) -> bool:
+    """Tell whether the run waits for a person, and not for evidence."""
+    return case.run.paused or case.run.waiting_for_approval
+
+
 def _late(case: Case) -> bool:
-    return case.now - case.run.started_at > case.policy.spec.decision.deadline.seconds
+    """Tell whether the deadline is over; the time for which a person was waited for does not count."""
+    run = case.run
+    waited = run.waited + (0.0 if run.waiting_since is None else max(case.now - run.waiting_since, 0.0))
+    return case.now - run.started_at - waited > case.policy.spec.decision.deadline.seconds
+
+
+def _waits(case: Case, **changes: bool) -> dict[str, Any]:
+    """Return changes of `paused` and `waiting_for_approval`, with how long a person was waited for."""
+    run, since = case.run, case.run.waiting_since
+    after = {"paused": run.paused, "waiting_for_approval": run.waiting_for_approval, **changes}
+    if any(after.values()):
+        return {**changes, "waiting_since": case.now if since is None else since}
+    waited = 0.0 if since is None else max(case.now - since, 0.0)
+    return {**changes, "waiting_since": None, "waited": run.waited + waited}
 
 
 def _manual(case: Case) -> Decision | None:
@@ -147,9 +165,9 @@ def _manual(case: Case) -> Decision | None:
         return None
     match action.verb:
         case "pause":
-            return case.keep("Pause", "Paused", f"paused by {action.actor}", paused=True)
+            return case.keep("Pause", "Paused", f"paused by {action.actor}", **_waits(case, paused=True))
         case "resume":
-            return case.keep("Resume", "Resumed", f"resumed by {action.actor}", paused=False)
+            return case.keep("Resume", "Resumed", f"resumed by {action.actor}", **_waits(case, paused=False))
         case "promote-full":
             return case.promote("PromotedByHand", f"promoted by {action.actor}, whatever the evidence")
         case "promote":
@@ -163,7 +181,8 @@ def _approve(case: Case, actor: str) -> Decision:
     run = case.run
     if run.waiting_for_approval:
         message = f"step {run.step + 1} approved by {actor}"
-        return case.keep("Approve", "Approved", message, approved=True, waiting_for_approval=False)
+        waits = _waits(case, waiting_for_approval=False)
+        return case.keep("Approve", "Approved", message, approved=True, **waits)
     if run.step + 1 < len(case.steps):
         return _advance(case, "SkippedByHand", f"the rest of step {run.step + 1} was skipped by {actor}")
     return case.refuse("this is the last step: full promotion needs proof of safety, or `promote --full`")
@@ -227,13 +246,13 @@ def _ask(case: Case) -> Decision:
     message = f"step {case.run.step + 1} is done; `penstock promote {case.policy.metadata.name}` goes on"
     if case.run.waiting_for_approval:
         return case.hold("WaitingForApproval", message)
-    return case.keep("AskApproval", "WaitingForApproval", message, waiting_for_approval=True)
+    return case.keep("AskApproval", "WaitingForApproval", message, **_waits(case, waiting_for_approval=True))
 
 
 def _advance(case: Case, reason: str, why: str) -> Decision:
     number, weight = case.run.step + 1, case.steps[case.run.step + 1].weight
     message = f"step {number + 1} of {len(case.steps)}, {weight}% to {case.run.candidate}: {why}"
-    fresh = {"step": number, "waiting_for_approval": False, "approved": False}
+    fresh = {"step": number, "approved": False, **_waits(case, waiting_for_approval=False)}
     return case.shift("Advance", reason, message, weight=weight, **fresh)
 
 

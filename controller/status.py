@@ -135,6 +135,10 @@ class Run(Part):
     paused: bool = False
     waiting_for_approval: bool = False
     approved: bool = False
+    waiting_since: Time | None = None
+    """Since when the run waits for a person, to resume it or to approve its next step."""
+    waited: float = 0.0
+    """Seconds for which it waited for a person before; the deadline does not count them."""
     outcome: Outcome | None = None
     reason: str = ""
     message: str = ""

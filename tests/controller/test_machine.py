@@ -250,6 +250,30 @@ def test_the_deadline_does_what_the_policy_says(rule: str, action: str) -> None:
     assert (decision.action, decision.reason) == (action, "DeadlineExceeded")
 
 
+@pytest.mark.parametrize("rule", ["rollback", "promote"])
+@pytest.mark.parametrize(("ask", "answer"), [("pause", "resume"), ("", "promote")])
+def test_the_time_for_which_a_person_is_waited_for_is_not_counted_by_the_deadline(
+    rule: str, ask: str, answer: str
+) -> None:
+    """`ask` makes it wait; without, the step does, since it needs an approval."""
+    status, here = on_step(0 if ask else 1, started_at=NOW - 600)
+    asked, day = policy(onDeadline=rule, deadline="1h"), 86_400.0
+
+    def later(status: Status, seconds: float, verb: str = "") -> Decision:
+        now, nonce = NOW + seconds, f"{verb}-{seconds}"
+        there = replace(here, action=Action(nonce, verb, "ann") if verb else None)
+        return decide(asked, status, there, judged("Undecided", data_end=now - 5), now)
+
+    waiting = later(status, 0, ask).status
+    assert waiting.run is not None
+    assert waiting.run.paused or waiting.run.waiting_for_approval
+    for hour in range(24):
+        assert later(waiting, hour * 3600).action == "Hold"
+    answered = later(waiting, day, answer).status
+    assert later(answered, day + 1800).action not in {"RollBack", "Promote"}
+    assert later(answered, day + 3100).reason == "DeadlineExceeded"
+
+
 @pytest.mark.parametrize(("rule", "action"), [("hold", "Hold"), ("rollback", "RollBack")])
 def test_silence_does_what_the_policy_says(rule: str, action: str) -> None:
     silent = judged("Undecided", data_end=NOW - 500)
