@@ -36,21 +36,30 @@ class EventStore(Protocol):
         """Return events, newest first."""
 
 
+class Looks(Protocol):
+    """What the loop of this process knows."""
+
+    def verdict(self, key: str) -> Mapping[str, Any] | None:
+        """Return a policy's last verdict with all numbers."""
+
+    async def record(self) -> None:
+        """Record what was looked at so far."""
+
+
 class ControllerBackend:
     """`controller.api.backend.Backend` over the ports and the loop."""
 
     def __init__(
-        self, *, store: Store, events: EventStore, history: History,
-        verdicts: Callable[[], Mapping[str, Mapping[str, Any]]], telemetry: Telemetry,
+        self, *, store: Store, events: EventStore, history: History, looks: Looks, telemetry: Telemetry,
         news: News, checks: Mapping[str, Callable[[], Awaitable[str]]],
         findings: Callable[[], list[dict[str, Any]]], tolerated: Collection[str] = (),
     ) -> None:  # fmt: skip
-        """Put the parts together; `verdicts` returns the last ones of the loop, by policy key.
+        """Put the parts together.
 
         `checks` are parts of the system by name, each "ok" or what is wrong; without the `tolerated` ones
         there is still something to serve.
         """
-        self._store, self._events, self._history, self._verdicts = store, events, history, verdicts
+        self._store, self._events, self._history, self._looks = store, events, history, looks
         self._telemetry, self._news, self._checks, self._findings = telemetry, news, checks, findings
         self._tolerated = tolerated
 
@@ -65,7 +74,7 @@ class ControllerBackend:
     def _with_verdict(self, obj: Object) -> Object:
         """Add the verdict of the last look, which is not stored since it changes at every look."""
         meta = obj["metadata"]
-        verdict = self._verdicts().get(f"{meta.get('namespace', 'default')}/{meta['name']}")
+        verdict = self._looks.verdict(f"{meta.get('namespace', 'default')}/{meta['name']}")
         return {
             **obj,
             "status": {**(obj.get("status") or {}), **({"lastVerdict": dict(verdict)} if verdict else {})},
@@ -73,10 +82,12 @@ class ControllerBackend:
 
     async def runs(self, policy: str | None = None, limit: int = 100) -> list[Mapping[str, Any]]:
         """Return runs, newest first."""
+        await self._looks.record()
         return await self._history.runs(policy, limit)
 
     async def run(self, run_id: str) -> Mapping[str, Any] | None:
         """Return one run, or None."""
+        await self._looks.record()
         return await self._history.run(run_id)
 
     async def act(self, namespace: str, name: str, verb: Verb, actor: str) -> str:

@@ -51,7 +51,7 @@ class Dossier:
     cursor: int = 0
     """End of the last interval taken in, unix seconds."""
     judgement: Judgement = field(default_factory=Judgement)
-    intervals: list[dict[str, Any]] = field(default_factory=list)
+    intervals: Sequence[Mapping[str, Any]] = ()
     """Tables taken in but not recorded yet, for the history."""
     earlier: Sequence[Look] = ()
     """Looks that were taken in the lane and not recorded yet, before the one that `intervals` are of."""
@@ -117,7 +117,7 @@ class Dossier:
 
     def recorded(self) -> None:
         """Forget what was to be recorded, and is."""
-        self.intervals, self.earlier = [], ()
+        self.intervals = self.earlier = ()
 
     def _cover(self, intervals: Sequence[Interval]) -> None:
         """Count what was lost, and lay by what a person should know of it."""

@@ -13,7 +13,8 @@ import asyncio
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from controller.baseline import Baselines
 from controller.dossier import Dossier, design_of, fingerprint, restored
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from analysis.judge import Design, Interval
     from controller.calibration import Row
     from controller.filing import Filing
+    from controller.group import Group
+    from controller.lane import Lane
     from controller.observe import IndexedReading, Target
     from controller.ports import History, Metrics
     from controller.scene import Arm
@@ -68,6 +71,22 @@ class Owed:
 Batch = list[tuple[Owed, "Sequence[Interval]"]]
 
 
+class _Waiting(NamedTuple):
+    """Groups of the lane whose next interval is over."""
+
+    lane: Lane
+    groups: Sequence[Group]
+    now: float
+
+    def look(self, index: Mapping[str, IndexedReading]) -> list[tuple[Owed, int, int]]:
+        """Have them take it in; return the runs, from where to where, for which it is not ordinary."""
+        left = []
+        for group in self.groups:
+            start, end = group.end, group.next
+            left += [(each, start, end) for each in self.lane.look(group, index, self.now)]
+        return left
+
+
 class Collector:
     """Keeps a dossier per open run and feeds it with what Prometheus has."""
 
@@ -87,11 +106,13 @@ class Collector:
         self._filings: dict[str, Filing] = {}
         """The series of each template, as they were at the last look."""
 
-    def adopt(self, own: Mapping[str, MetricTemplate]) -> None:
-        """Take the users' own templates, by `namespace/name`, beside the catalog's."""
-        if own is not self._own:
-            self._own, self.templates = own, {**self._catalog, **own}
-            self._filings = {name: self._filings[name] for name in self._filings if name in self.templates}
+    def adopt(self, own: Mapping[str, MetricTemplate]) -> bool:
+        """Take the users' own templates, by `namespace/name`, beside the catalog's; tell if they changed."""
+        if own is self._own:
+            return False
+        self._own, self.templates = own, {**self._catalog, **own}
+        self._filings = {name: self._filings[name] for name in self._filings if name in self.templates}
+        return True
 
     def key(self, policy: RolloutPolicy, template: str) -> str:
         """Return the key in `templates` of a template that a policy names."""
@@ -151,22 +172,26 @@ class Collector:
     def window(self, each: Owed, now: float) -> tuple[int, int]:
         """Return start and end (unix seconds) of the intervals that a run is owed; none if end <= start."""
         step, run = each.step, each.run
-        newest = int((now - self.settle) // step * step)
+        newest = self.newest(now, step)
         if run.step_started_at is None:
             return newest, newest
         # a value read at an instant is up to a scrape old, and an interval has at least two scrapes
         earliest = max(each.dossier.cursor, run.step_started_at + step / 2, newest - MAX_INTERVALS * step)
         return int(-(-earliest // step) * step), newest
 
-    async def collect(self, owed: Sequence[Owed], now: float) -> None:
-        """Read, tabulate and judge everything that is owed; dossiers are advanced in place.
+    def newest(self, now: float, step: int) -> int:
+        """Return the end of the last interval of `step` seconds that is over and scraped."""
+        return int((now - self.settle) // step * step)
+
+    async def collect(self, owed: Sequence[Owed], now: float, lane: Lane) -> None:
+        """Read, tabulate and judge everything that is owed; dossiers are advanced in place, and the lane.
 
         A template that cannot be read leaves the runs that need it where they were, with `error` set.
         """
         late: dict[int, list[tuple[Owed, int, int]]] = defaultdict(list)
         current: dict[int, list[tuple[Owed, int, int]]] = defaultdict(list)
         for each in owed:
-            each.dossier.intervals, each.dossier.error, each.dossier.behind = [], "", False
+            each.dossier.intervals, each.dossier.error, each.dossier.behind = (), "", False
             self._learn(each, now)
             start, end = self.window(each, now)
             if end > start and not each.dossier.evidence.looks and self._baselines.waits(each.run.id, now):
@@ -174,8 +199,9 @@ class Collector:
             elif end > start:
                 (late if end - start > AT_ONCE * each.step else current)[each.step].append((each, start, end))
         batch: Batch = []
-        for step, members in current.items():
-            batch += await self._read(step, members)
+        waiting = lane.due(partial(self.newest, now))
+        for step in dict.fromkeys([*current, *waiting]):
+            batch += await self._read(step, current[step], _Waiting(lane, waiting.get(step, []), now))
         for step, members in late.items():
             batch += await self._read(step, _part(step, members))
         judge_all(batch)
@@ -184,7 +210,7 @@ class Collector:
         """Give a run what is known of its control's past by now, if it wants that."""
         if not is_owed_a_past(each.policy, each.dossier):
             return
-        target = self._plain(each).target
+        target = self.plain(each).target
         templates = {name: self.templates[key] for name, key in target.metrics.items()}
         try:
             asker = Asker(each.policy, each.run, each.dossier, templates, target.control)
@@ -192,13 +218,23 @@ class Collector:
         except Exception as error:  # whatever it is, it is this run's
             complain(each, error)
 
-    async def _read(self, step: int, members: Sequence[tuple[Owed, int, int]]) -> Batch:
-        """Return the intervals of runs with intervals of `step` seconds: (run, start, end)."""
-        start, end = min(start for _, start, _ in members), max(end for *_, end in members)
+    async def _read(
+        self, step: int, members: Sequence[tuple[Owed, int, int]], waiting: _Waiting | None = None
+    ) -> Batch:
+        """Return the intervals of runs with intervals of `step` seconds: (run, start, end).
+
+        The runs that are `waiting` in the lane take in theirs; those for which it is not ordinary are among
+        the others then.
+        """
+        groups = waiting.groups if waiting else ()
+        windows = [(start, end) for _, start, end in members] + [(each.end, each.next) for each in groups]
+        start, end = min(start for start, _ in windows), max(end for _, end in windows)
         names = {key for each, *_ in members for key in self._wanted(each.policy)}
+        names = names.union(*(group.picker.templates for group in groups))
         index, failed = await self.read_all(sorted(names), start, end, step)
+        left = waiting.look(index) if waiting else []
         batch: Batch = []
-        for each, first, last in members:
+        for each, first, last in [*members, *left]:
             broken = [failed[key] for key in self._keys(each.policy) if key in failed] if failed else []
             if broken:
                 each.dossier.error = broken[0]
@@ -213,7 +249,7 @@ class Collector:
         self, each: Owed, index: Mapping[str, IndexedReading], first: int, last: int
     ) -> Sequence[Interval]:
         """Return a run's intervals as they are judged, and lay by what goes with them."""
-        plain, known = self._plain(each), each.dossier.calibration
+        plain, known = self.plain(each), each.dossier.calibration
         if last - first == each.step and (intake := plain.intake(index, first, last, known)):
             each.dossier.read, each.dossier.intake = intake.intervals, intake
             return intake.intervals
@@ -254,7 +290,7 @@ class Collector:
             self._telemetry.errors.labels("prometheus").inc()
         return index, failed
 
-    def _plain(self, each: Owed) -> Plain:
+    def plain(self, each: Owed) -> Plain:
         """Return what is ordinary of a run; the same until something that it follows from is another."""
         basis = each.policy, each.run, each.arms, each.dossier.design, self.templates
         kept = self._plains.get(each.run.id)

@@ -39,6 +39,28 @@ class Journal:
         for group in ([holds] if holds else []) + [[rollout] for rollout in news]:
             await self._write(group)
 
+    async def record_holds(self, ticks: Sequence[Tick]) -> set[str]:
+        """Record looks that merely held; return the policies whose looks could not be recorded."""
+        if not ticks:
+            return set()
+        unrecorded = ticks
+        try:
+            await self._write_deferred()
+            await self._history.record(*ticks)
+            self._recorder.recovered("history")
+            unrecorded = ()
+        except UnavailableError as error:
+            self._recorder.failure("history", str(error))
+        except Exception as error:
+            if len(ticks) > 1:  # one of them cannot be written: find it, and the others are recorded
+                unrecorded = ()
+                return {key for tick in ticks for key in await self.record_holds([tick])}
+            self._recorder.internal(ticks[0].policy, error)
+        finally:
+            for tick in unrecorded:
+                self._collector.drop(tick.run)
+        return {tick.policy for tick in unrecorded}
+
     async def catch_up(self) -> bool:
         """Record what is still owed; False when it cannot be recorded now."""
         try:

@@ -10,19 +10,23 @@ person waits for come first, and so does whatever need not wait for proxies.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import ignored
 from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
+from controller.held import held
 from controller.idle import due
 from controller.inventory import Inventory, ref_of
 from controller.journal import Journal
+from controller.lane import Lane
 from controller.logs import begin_look
 from controller.lookout import Lookout
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
 from controller.scene import KINDS, MANAGER
+from controller.schedule import ITSELF, RETRY, SOON, Schedule
 from controller.tracing import span
 from controller.usage import in_use
 from controller.watcher import Watcher
@@ -30,27 +34,19 @@ from controller.workloads import WORKLOADS
 from controller.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from controller.decision import Decision, Judgement
+    from controller.decision import Judgement
     from controller.evidence import Collector
+    from controller.held import Held
     from controller.inventory import Entry
     from controller.ports import Clock, DataPlane, History, Object, Store
     from controller.record import Recorder
     from controller.scene import Scene
     from controller.status import Status
 
-SOON = 0.1
-"""Seconds until a rollout with unfinished business is looked at again."""
-RETRY = 1.0
-"""Seconds until the next try after the store or the history failed; also the longest between two looks at
-unfinished business."""
-REREAD = 5.0
-"""Seconds until the metrics are tried again after they could not be read."""
-REST = 3600.0
-"""Seconds between looks at a rollout that waits for nothing."""
-ITSELF = ""
-"""Due when the loop has business that is no rollout's; no policy has this key."""
+PATIENCE = 1.0
+"""Seconds to wait for the end of a pass when what it knows is asked for."""
 
 
 class Loop:
@@ -67,32 +63,50 @@ class Loop:
         self._writer = Writer(store, recorder)
         self._watcher = Watcher(collector, history, recorder)
         self._lookout = Lookout(store, recorder)
-        self._due: dict[str, float] = {}
+        self._lane = Lane()
+        self._schedule = Schedule(clock, collector.settle)
+        self._passing = asyncio.Lock()
         self._known: set[str] = set()
         self._last_look = 0.0
-        self._wake = asyncio.Event()
-        self.verdicts: dict[str, Mapping[str, Any]] = {}
-        """The last verdict with all numbers, by policy key, for the API."""
+        self._verdicts: dict[str, Mapping[str, Any]] = {}
+        """The last verdict of an ordinary look, with all numbers, by policy key."""
 
     async def run(self) -> None:
         """Look whenever something is due, until cancelled."""
         watcher = asyncio.create_task(self._watch())
         try:
-            self._wake.set()
+            self._schedule.wake()
             while True:
-                await self._wait()
+                await self._schedule.wait(self._lane.next_look(self._collector.settle))
                 await self.look()
         finally:
             watcher.cancel()
             self._collector.keep(())  # nobody waits for the pasts that are being read
+            await self.record()
+
+    def verdict(self, key: str) -> Mapping[str, Any] | None:
+        """Return a policy's last verdict with all numbers, for the API."""
+        return self._lane.verdict(key) if key in self._lane else self._verdicts.get(key)
+
+    async def record(self) -> None:
+        """Record what was looked at so far, unless that would have to wait for long."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._passing.acquire()
+        except TimeoutError:
+            return
+        try:
+            await self._record_holds(everything=True)
+        finally:
+            self._passing.release()
 
     async def _watch(self) -> None:
         """Wake the loop on every change that is not our own."""
         while True:
             try:
                 since = await self._store.version()
-                self._due.clear()  # whatever changed before `since` is looked at now
-                self._wake.set()
+                self._schedule.forget_all()  # whatever changed before `since` is looked at now
+                self._schedule.wake()
                 async for event in self._store.watch(KINDS, since):
                     self.changed(event.object, gone=event.type == "DELETED")
                     if event.type == "DELETED":
@@ -118,28 +132,19 @@ class Loop:
             if not self._inventory.matters(obj, gone=gone):
                 return
         elif kind == "RolloutPolicy":
-            self._due.pop(f"{namespace}/{name}", None)
+            self._schedule.forget(f"{namespace}/{name}")
         elif kind == "MetricTemplate":
-            self._due = {key: due for key, due in self._due.items() if not key.startswith(f"{namespace}/")}
-        self._wake.set()
-
-    async def _wait(self) -> None:
-        await asyncio.sleep(0)  # whatever is due, the rest of the process gets its turn
-        now = self._clock.now()
-        pause = max(0.0, min(self._due.values(), default=now + REST) - now)
-        if not self._wake.is_set() and pause:
-            sleeper = asyncio.ensure_future(self._clock.sleep(pause))
-            waker = asyncio.ensure_future(self._wake.wait())
-            _, pending = await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-        self._wake.clear()
+            self._schedule.forget_all(but=lambda key: not key.startswith(f"{namespace}/"))
+        self._schedule.wake()
 
     async def look(self) -> None:
         """Take one pass over every rollout that is due."""
-        now = self._clock.now()
-        if now < self._last_look:
-            self._due.clear()  # the clock was set back: times that were planned mean nothing
+        async with self._passing:
+            await self._look(self._clock.now())
+
+    async def _look(self, now: float) -> None:
+        if now < self._last_look:  # the clock was set back: times that were planned mean nothing
+            self._schedule.forget_all()
         self._last_look = now
         with self._recorder.telemetry.look_seconds.time(), span("look", look=begin_look()):
             try:
@@ -152,30 +157,28 @@ class Loop:
             except Exception as error:
                 self._recorder.internal("loop", error)
                 again = self._put_off(now + RETRY)
-        self._due.pop(ITSELF, None)
+        self._schedule.forget(ITSELF)
         if again:
-            self._due[ITSELF] = now + RETRY
+            self._schedule.put(ITSELF, now + RETRY)
         self._recorder.telemetry.looks.inc()
 
     def _put_off(self, until: float) -> bool:
-        """Let nothing be due before: a pass that failed as a whole has left what was due as it was."""
-        self._due = {key: max(at, until) for key, at in self._due.items()}
+        for key in self._lane.leave():
+            self._schedule.put(key, until)
+        self._schedule.put_off(until)
         return True
 
     async def _pass(self, now: float) -> None:
         await self._inventory.refresh()
         self._recorder.recovered("store")
-        for key in self._inventory.stirred():
-            self._due.pop(key, None)
-        self._tidy()
+        await self._tidy(now)
         await self._tell_unusable(now)
-        self._collector.adopt(self._inventory.templates)
         due = [
             self._rollout(entry, now)
             for key, entry in self._inventory.policies.items()
-            if self._due.get(key, 0.0) <= now
+            if key not in self._lane and self._schedule.is_due(key, now)
         ]
-        self._recorder.telemetry.rollouts_due.set(len(due))
+        self._recorder.telemetry.rollouts_due.set(len(due) + self._lane.due(self._newest(now)).total)
         await self._tell_ignored(due)
         asked = [rollout for rollout in due if rollout.asked]
         await self._open(asked)  # they do not wait for metrics
@@ -186,9 +189,10 @@ class Loop:
         lost = [rollout for rollout in others if rollout.lost]
         await self._decide(lost)
         others = [rollout for rollout in others if not rollout.lost]
-        await self._measure(others, now)
+        others += await self._measure(others, now)
         await self._watcher.look_after(others, now)
         await self._decide(others)
+        await self._record_holds()
 
     def _rollout(self, entry: Entry, now: float) -> Rollout:
         scene = entry.scene(self._inventory.objects(entry.policy.metadata.namespace))
@@ -212,12 +216,20 @@ class Loop:
             self._recorder.internal(entry.policy.key, error)
             return f"whether anybody uses it cannot be told: {error!r}"
 
-    def _tidy(self) -> None:
-        """Forget what is gone, and tell of what cannot be read."""
+    async def _tidy(self, now: float) -> None:
+        """Forget what is gone, tell of what cannot be read, and have what changed looked at."""
         policies = self._inventory.policies
-        for key in self._known - policies.keys():
-            self._due.pop(key, None)
-            self.verdicts.pop(key, None)
+        gone = self._known - policies.keys()
+        if any(key in self._lane for key in gone):
+            await self._record_holds(everything=True)
+        stirred = self._inventory.stirred()
+        for key in stirred | gone:
+            self._schedule.forget(key)
+        if self._collector.adopt(self._inventory.templates):
+            self._lane.leave()
+        self._lane.leave(self._lane.changed(policies, stirred, self._newest(now)))
+        for key in gone:
+            self._verdicts.pop(key, None)
             self._recorder.forget(key)
         self._known = set(policies)
         for ref, problem in self._inventory.problems.items():
@@ -226,6 +238,10 @@ class Loop:
         self._collector.keep(run.id for run in runs if run.active)
         self._lookout.keep(run.id for run in runs if run.active)
         self._watcher.keep(run.id for run in runs if run.watched)
+
+    def _newest(self, now: float) -> Callable[[int], int]:
+        """Return what gives the end of the last closed interval by its length."""
+        return partial(self._collector.newest, now)
 
     async def _tell_unusable(self, now: float) -> None:
         """Say on policies that cannot be used at all that it is so, and why."""
@@ -265,22 +281,29 @@ class Loop:
                 await self._recorder.warn(rollout.ref, "EvidenceDropped", rollout.dossier.news)
                 rollout.dossier.news = ""
 
-    async def _measure(self, rollouts: Sequence[Rollout], now: float) -> None:
-        """Bring the evidence up to date wherever the traffic is as it should be."""
+    async def _measure(self, rollouts: Sequence[Rollout], now: float) -> list[Rollout]:
+        """Bring the evidence up to date wherever the traffic is as it should be.
+
+        Returns the rollouts that leave the lane for what their last interval showed.
+        """
         owed = [
             Owed(rollout.entry.policy, rollout.run, rollout.scene.arms, rollout.dossier)
             for rollout in rollouts
             if rollout.run and rollout.dossier and rollout.measurable
         ]
         try:
-            await self._collector.collect(owed, now)
+            await self._collector.collect(owed, now, self._lane)
         except Exception as error:
             self._recorder.internal("metrics", error)
+            self._lane.leave()
             for each in owed:
                 each.dossier.error = f"the metrics cannot be read: {error!r}"
         for rollout in rollouts:
             while rollout.dossier and rollout.dossier.warnings:
                 await self._recorder.warn(rollout.ref, *rollout.dossier.warnings.pop(0))
+        left = [self._rollout(self._inventory.policies[key], now) for key in self._lane.departed()]
+        await self._open(left)
+        return left
 
     async def _decide(self, rollouts: Sequence[Rollout]) -> None:
         """Decide and carry out; whoever waits for the proxies comes last, when these have been asked."""
@@ -299,7 +322,7 @@ class Loop:
             rollout.decide(self._clock.now(), applied)
         except Exception as error:
             self._recorder.internal(rollout.key, error)
-            self._due[rollout.key] = self._clock.now() + RETRY
+            self._schedule.put(rollout.key, self._schedule.soon(RETRY))
 
     async def _applied(self, rollout: Rollout) -> Applied:
         try:
@@ -318,63 +341,61 @@ class Loop:
         for rollout in decided:
             if rollout.watch and not rollout.recorded:
                 self._watcher.drop(rollout.watch.run)
-            at = await self._enact(rollout) if rollout.may_go_on else self._in(RETRY)
-            self._due[rollout.key] = at
+            at = await self._enact(rollout) if rollout.may_go_on else self._schedule.soon(RETRY)
+            self._schedule.put(rollout.key, at)
+        entered = self._lane.enter([each for rollout in decided if (each := self._held(rollout))])
+        for key in entered:
+            self._schedule.forget(key)
 
     async def _enact(self, rollout: Rollout) -> float:
         """Carry a decision out; return when the rollout wants to be looked at again."""
         case, decision = rollout.case, rollout.decision
         if case is None or decision is None:
-            return self._in(RETRY)
+            return self._schedule.soon(RETRY)
         try:
             stored, status = await self._writer.carry_out(rollout, case, decision)
         except (ConflictError, NotFoundError) as error:
             # somebody was faster: read again, decide again
             self._recorder.failure("conflict", str(error), rollout.key)
-            return self._in(SOON)
+            return self._schedule.soon(SOON)
         except UnavailableError as error:
             self._recorder.failure("store", str(error), rollout.key)
-            return self._in(RETRY)
+            return self._schedule.soon(RETRY)
         except Exception as error:
             self._recorder.internal(rollout.key, error)
-            return self._in(RETRY)
+            return self._schedule.soon(RETRY)
+        rollout.carried_out = True
         self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
-        return self._next_look(rollout, decision, case.now)
+        return self._schedule.next_look(rollout, decision, case.now)
 
-    def _in(self, seconds: float) -> float:
-        return self._clock.now() + seconds
+    def _held(self, rollout: Rollout) -> Held | None:
+        """Return a rollout as it enters the lane, if nothing but time and evidence is waited for."""
+        run, dossier = rollout.run, rollout.dossier
+        if not (rollout.carried_out and rollout.measurable) or run is None or dossier is None:
+            return None
+        owed = Owed(rollout.entry.policy, run, rollout.scene.arms, dossier)
+        newest = self._collector.newest(self._clock.now(), owed.step)
+        return held(rollout, owed, self._collector.plain(owed), newest)
+
+    async def _record_holds(self, *, everything: bool = False) -> None:
+        """Record what was looked at in the lane, if it is time to; what cannot be recorded is read again."""
+        ticks = self._lane.record(self._clock.now(), everything=everything)
+        failed = {tick.policy for tick in ticks}
+        try:
+            failed = await self._journal.record_holds(ticks)
+        finally:
+            for key in self._lane.leave(failed):
+                self._schedule.put(key, self._schedule.soon(RETRY))
 
     def _publish(
         self, key: str, stored: Object, status: Status, judgement: Judgement, *, new_run: bool
     ) -> None:
         if new_run:
-            self.verdicts.pop(key, None)
+            self._verdicts.pop(key, None)
         elif judgement.known:
-            self.verdicts[key] = judgement.numbers
+            self._verdicts[key] = judgement.numbers
         watch = status.run.watch if status.run else None
         surges = len(watch.surges) if watch else 0
         since = status.run.step_started_at if status.run and status.run.active else None
         self._recorder.telemetry.show(key, status.weights, status.verdict, surges, since)
         self._recorder.news.tell("rollout", stored)
-
-    def _next_look(self, rollout: Rollout, decision: Decision, now: float) -> float:
-        """Return when a rollout should be looked at again, having been decided on at `now`.
-
-        The end of an interval is one moment for all rollouts, however long each took: one pass serves all.
-        """
-        run, dossier = decision.status.run, rollout.dossier
-        if run is not None and not run.applied:
-            waited = now - run.weights_changed_at
-            return self._in(min(max(SOON, waited / 10), RETRY))
-        if (
-            decision.notable
-            or decision.chores
-            or any(known.behind for known in (dossier, rollout.watch) if known)
-        ):
-            return self._in(SOON)
-        if run is None or not (run.active or run.watched or run.copies):
-            at = due(rollout.entry.policy, decision.status) or 0.0
-            return min(at, now + REST) if at > now else now + REST
-        step, settle = rollout.entry.policy.spec.decision.interval.seconds, self._collector.settle
-        next_end = ((now - settle) // step + 1) * step + settle
-        return min(next_end, self._in(REREAD)) if dossier and dossier.error else next_end

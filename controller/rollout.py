@@ -47,6 +47,8 @@ class Rollout:
     tick: Tick | None = None
     """What this pass leaves in the history; None when there is nothing new."""
     recorded: bool = True
+    carried_out: bool = False
+    """Whether all that was decided is written."""
     watch: Watch | None = None
     """The watch over the version that the run promoted."""
     failing: Mapping[str, str] = field(default_factory=dict)
@@ -189,7 +191,7 @@ def _tick(rollout: Rollout, case: Case, decision: Decision) -> Tick | None:
     return Tick(
         run=run.id, policy=rollout.key, at=case.now, cursor=known.cursor if known else 0,
         weights=Finite((rollout.run or run).weights if decision.action != "Start" else run.weights),
-        intervals=dossier.intervals if dossier else [], evidence=known.stored() if known else {},
+        intervals=dossier.intervals if dossier else (), evidence=known.stored() if known else {},
         verdict=dict(case.judgement.numbers) if news else case.judgement.brief,
         decision=kept(decision, case) if news else None,
         is_look=watch is None or dossier is not None, run_facts=_facts(rollout.entry, run, watch),

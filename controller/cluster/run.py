@@ -126,7 +126,7 @@ class _Controller:
         process.closing(self._metrics.close)
         self._lease = self._fence()
         backend = ControllerBackend(
-            store=self._store.unfenced(), events=self._store, history=self._history, verdicts=self._verdicts,
+            store=self._store.unfenced(), events=self._store, history=self._history, looks=self,
             telemetry=self._telemetry, news=self._news, checks=self._checks(), findings=list,
             tolerated=("prometheus",),
         )  # fmt: skip
@@ -166,8 +166,14 @@ class _Controller:
             self._loop = None
             telemetry.hide()
 
-    def _verdicts(self) -> Mapping[str, Mapping[str, Any]]:
-        return self._loop.verdicts if self._loop else {}
+    def verdict(self, key: str) -> Mapping[str, Any] | None:
+        """Return a policy's last verdict with all numbers, as far as this process leads."""
+        return self._loop.verdict(key) if self._loop else None
+
+    async def record(self) -> None:
+        """Record what was looked at so far, as far as this process leads."""
+        if self._loop:
+            await self._loop.record()
 
     async def _follow(self) -> None:
         """Tell listeners of this replica what the leader, another one, changes."""

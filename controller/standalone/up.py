@@ -133,7 +133,7 @@ class _Controller:
             recorder=Recorder(store, telemetry, news), clock=SystemClock(),
         )  # fmt: skip
         backend = ControllerBackend(
-            store=store, events=store, history=history, verdicts=lambda: loop.verdicts, telemetry=telemetry,
+            store=store, events=store, history=history, looks=loop, telemetry=telemetry,
             news=news, checks=self._checks(store, metrics, dataplane),
             findings=lambda: _as_dicts(folder.findings),
         )  # fmt: skip

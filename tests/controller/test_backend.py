@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def backend(rig: Rig, **changes: Any) -> ControllerBackend:
     parts: dict[str, Any] = {
         "store": rig.store, "events": rig.store, "history": rig.history, "telemetry": rig.telemetry,
-        "verdicts": lambda: rig.loop.verdicts, "news": News(), "checks": {}, "findings": list,
+        "looks": rig.loop, "news": News(), "checks": {}, "findings": list,
     }  # fmt: skip
     return ControllerBackend(**parts | changes)
 
@@ -83,7 +83,7 @@ def about(namespace: str, name: str) -> Object:
 async def test_events_can_be_asked_for_by_name_by_namespace_and_by_both(
     namespace: str | None, name: str | None, expected: set[str]
 ) -> None:
-    parts: dict[str, Any] = dict.fromkeys(("store", "history", "telemetry", "verdicts", "findings"))
+    parts: dict[str, Any] = dict.fromkeys(("store", "history", "telemetry", "looks", "findings"))
     asked = ControllerBackend(events=Told(), news=News(), checks={}, **parts)
     found = [each["object"] for each in await asked.events(namespace, name)]
     assert {f"{each['namespace']}/{each['name']}" for each in found} == expected

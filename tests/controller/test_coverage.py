@@ -119,7 +119,7 @@ def test_the_report_says_what_was_lost():
 async def test_what_is_left_out_after_a_change_of_weights_is_not_lost(rig: Rig) -> None:
     await rig.start(GOOD, warmUp="20s")
     await rig.run(28)
-    coverage = rig.loop.verdicts["default/ranker"]["coverage"][NAME]
+    coverage = rig.verdict()["coverage"][NAME]
     assert coverage == {"intervals": coverage["intervals"], "lost": 0, "longest_gap": 0, "resets": 0}
     assert coverage["intervals"] > len(await rig.ends())
 
@@ -129,7 +129,7 @@ async def test_a_restarted_process_is_counted(rig: Rig) -> None:
     await rig.run(8)
     rig.mesh.restart()
     await rig.run(4)
-    assert rig.loop.verdicts["default/ranker"]["coverage"][NAME]["resets"] == 1
+    assert rig.verdict()["coverage"][NAME]["resets"] == 1
 
 
 async def test_lost_scrapes_are_counted_over_a_restart_and_told_once(rig: Rig) -> None:
@@ -147,11 +147,11 @@ async def test_lost_scrapes_are_counted_over_a_restart_and_told_once(rig: Rig) -
 
     rig.mesh.read = lossy  # type: ignore[method-assign]
     await rig.run(35)
-    half = rig.loop.verdicts["default/ranker"]["coverage"][NAME]
+    half = rig.verdict()["coverage"][NAME]
     assert 0 < half["lost"] < 7
     rig.crash()
     await rig.run(75)
-    whole = rig.loop.verdicts["default/ranker"]["coverage"][NAME]
+    whole = rig.verdict()["coverage"][NAME]
     assert whole["intervals"] > half["intervals"]
     assert whole["lost"] > 7
     assert whole["longest_gap"] == 2

@@ -289,12 +289,13 @@ async def test_every_decision_replays_from_the_history_to_the_same_result(
 async def test_a_look_that_holds_leaves_what_is_drawn_and_the_rest_is_made_again(rig: Rig) -> None:
     await rig.start(GOOD, deadline="10h", minSamples=1_000_000)
     await rig.run(60)
+    await rig.loop.record()
     [run] = await rig.history.runs()
     assert run["verdict"].keys() == {"kind", "e_rollback", "metrics"}
     whole = await rig.history.run(run["id"])
     assert whole is not None
     told, brief = whole["verdict"], [tick["verdict"] for tick in whole["ticks"][1:]]
-    assert told == json.loads(json.dumps(dict(rig.loop.verdicts["default/ranker"])))
+    assert told == json.loads(json.dumps(dict(rig.verdict())))
     assert brief.pop() == told
     assert {tuple(each) for each in brief} == {("kind", "e_rollback", "metrics")}
     drawn, [last] = metric_views(run["verdict"])[0], metric_views(told)

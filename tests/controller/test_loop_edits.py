@@ -35,14 +35,14 @@ async def test_another_interval_is_read_at_its_own_multiples_and_counts_nothing_
 async def test_a_longer_deadline_keeps_the_evidence(rig: Rig) -> None:
     await rig.start(GOOD, minSamples=1_000_000)
     await rig.run(18)
-    before = rig.loop.verdicts["default/ranker"]["metrics"][0]["control"]["total"]
+    before = rig.verdict()["metrics"][0]["control"]["total"]
     await rig.patch(POLICY, "/spec/decision/deadline", "2h")
     await rig.run(5)
-    assert rig.loop.verdicts["default/ranker"]["metrics"][0]["control"]["total"] > before
+    assert rig.verdict()["metrics"][0]["control"]["total"] > before
     assert "EvidenceDropped" not in await rig.reasons()
     rig.crash()
     await rig.run(5)
-    assert rig.loop.verdicts["default/ranker"]["metrics"][0]["control"]["total"] > before
+    assert rig.verdict()["metrics"][0]["control"]["total"] > before
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ async def test_a_longer_deadline_keeps_the_evidence(rig: Rig) -> None:
 async def test_another_question_drops_the_evidence_and_says_so(rig: Rig, path: str, value: Any) -> None:
     await rig.start(GOOD, minSamples=1_000_000)
     await rig.run(18)
-    before = rig.loop.verdicts["default/ranker"]["metrics"][0]["control"]["total"]
+    before = rig.verdict()["metrics"][0]["control"]["total"]
     await rig.patch(POLICY, path, value)
     status = await rig.run(7)
     assert open_run(status).number == 1
-    assert 0 < rig.loop.verdicts["default/ranker"]["metrics"][0]["control"]["total"] < before
+    assert 0 < rig.verdict()["metrics"][0]["control"]["total"] < before
     assert (await rig.reasons()).count("EvidenceDropped") == 1
     ends = [row["end"] for row in (await rig.whole())["intervals"] if row["metric"] != "istio-request-share"]
     assert len(ends) == len(set(ends)), "an interval was counted twice"

@@ -182,7 +182,7 @@ async def test_a_clock_that_is_set_back_wakes_every_rollout(rig: Rig) -> None:
     await rig.run(18)
     rig.clock.time -= 3600
     await rig.loop.look()
-    assert min(rig.loop._due.values()) <= rig.clock.time + 5.5
+    assert min(rig.loop._schedule._due.values()) <= rig.clock.time + 5.5
 
 
 async def test_metrics_that_fail_are_tried_again_long_before_a_long_interval_is_over(rig: Rig) -> None:
@@ -201,7 +201,7 @@ async def test_unfinished_business_is_looked_at_less_and_less_often(rig: Rig) ->
     pauses = []
     for _ in range(60):
         await rig.loop.look()
-        pauses.append(rig.loop._due["default/ranker"] - rig.clock.time)
+        pauses.append(rig.loop._schedule._due["default/ranker"] - rig.clock.time)
         rig.clock.time += pauses[-1]
     assert pauses[1] == pytest.approx(0.1)
     assert pauses[-1] == pytest.approx(1.0)

@@ -281,16 +281,16 @@ async def test_a_change_of_a_deployment_wakes_only_the_rollouts_that_select_it(r
         await rig.put(service(name), *(each for each in objects if each["kind"] != "ServiceEntry"))
     await rig.run(4)
     rig.clock.time += 1
-    rig.loop._due = dict.fromkeys(rig.loop._due, 1e12)
-    rig.loop._wake.clear()
+    rig.loop._schedule._due = dict.fromkeys(rig.loop._schedule._due, 1e12)
+    rig.loop._schedule._wake.clear()
     # scaling and status updates that leave a pod ready are nobody's business
     await cluster.apply(workload(status={**rolled_out(3), "availableReplicas": 1, "collisionCount": 0}))
-    assert not rig.loop._wake.is_set()
+    assert not rig.loop._schedule._wake.is_set()
     await cluster.apply(workload(status={**rolled_out(3), "readyReplicas": 1}))
-    assert rig.loop._wake.is_set()
+    assert rig.loop._schedule._wake.is_set()
     await rig.loop.look()
-    assert rig.loop._due["default/ranker"] < 1e12
-    assert rig.loop._due["default/other"] == 1e12
+    assert rig.loop._schedule._due["default/ranker"] < 1e12
+    assert rig.loop._schedule._due["default/other"] == 1e12
 
 
 async def test_a_service_that_selects_other_pods_is_noticed(rig: Rig) -> None:

@@ -20,7 +20,7 @@ from tests.support.at_once import AtOnce
 from tests.support.simulated import Clock, Mesh, Proxies, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 POLICY = Ref("RolloutPolicy", "default", "ranker")
@@ -176,12 +176,19 @@ class Rig:
         _, operations = request(await self.store.get(ref), verb, "ann")
         self.loop.changed(await self.store.patch(ref, operations, manager="ann"))
 
+    def verdict(self, name: str = "ranker") -> Mapping[str, Any]:
+        """Return the last verdict with all numbers."""
+        found = self.loop.verdict(f"default/{name}")
+        assert found is not None
+        return found
+
     async def reasons(self, name: str = "ranker") -> list[str]:
         """Return the reasons of all events, oldest first."""
         return [event["reason"] for event in reversed(await self.store.events(POLICY._replace(name=name)))]
 
     async def whole(self, number: int = 1, name: str = "ranker") -> dict[str, Any]:
-        """Return a run with everything that the history has of it."""
+        """Return a run with everything that the history has of it, and what the loop has not recorded yet."""
+        await self.loop.record()
         runs = await self.history.runs(f"default/{name}")
         found = await self.history.run(next(run["id"] for run in runs if run["number"] == number))
         assert found is not None
