@@ -241,7 +241,8 @@ def _shared_routes(policies: Sequence[Loaded[RolloutPolicy]]) -> Iterator[Findin
             seen = owners[policy.value.metadata.namespace, ref.name]
             for other, theirs, where in seen:
                 if other.value.key != policy.value.key and overlap(ref, theirs):
-                    routes = sorted({*ref.routes} & {*theirs.routes}) or ["its only route"]
+                    shared = {*ref.routes} & {*theirs.routes} or (set(theirs.routes) if ref.routes else set())
+                    routes = sorted(shared) or ["its only route"]
                     message = (
                         f"{other.value.key} manages {', '.join(routes)} of VirtualService {ref.name} already "
                         f"({other.document.place(where)}); a route can have one policy"
@@ -258,5 +259,18 @@ def _refs(policy: RolloutPolicy) -> Iterator[tuple[VirtualServiceRef, str]]:
 
 
 def overlap(one: VirtualServiceRef, other: VirtualServiceRef) -> bool:
-    """Tell whether two lists of routes meet; none listed means the only route there is."""
-    return not one.routes or not other.routes or bool({*one.routes} & {*other.routes})
+    """Tell whether two lists of routes meet, or may: none listed means the only route there is.
+
+    An http route has a place, `http[0]`, and may have a name: for all that is known here both are the same.
+    """
+    if not one.routes or not other.routes or {*one.routes} & {*other.routes}:
+        return True
+    ways = [{_way(route) for route in ref.routes} for ref in (one, other)]
+    return any({"place", "name"} <= {mine, theirs} for mine in ways[0] for theirs in ways[1])
+
+
+def _way(route: str) -> str:
+    """Return how a route is called: tls and tcp routes have places only."""
+    if route.startswith("http["):
+        return "place"
+    return "other" if route.startswith(("tls[", "tcp[")) else "name"
