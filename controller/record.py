@@ -75,9 +75,11 @@ class Recorder:
         await self._event(ref, "Warning", reason, message)
 
     async def warn_once(self, ref: Ref, reason: str, message: str) -> None:
-        """Tell a person of something that stays so; the same words are told once until they change."""
+        """Tell a person of something that stays so: once, until its words change or are none."""
         about = f"{ref.namespace}/{ref.name}"
-        if self._told.get((reason, about)) != message:
+        if not message:
+            self._told.pop((reason, about), None)
+        elif self._told.get((reason, about)) != message:
             self._told[reason, about] = message
             await self.warn(ref, reason, message)
 

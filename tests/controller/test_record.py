@@ -48,12 +48,12 @@ async def test_an_event_that_cannot_be_written_never_stops_whoever_tells(
     assert str(error) in caplog.text
 
 
-async def test_what_stays_so_is_told_once_until_its_words_change() -> None:
+async def test_what_stays_so_is_told_once_until_it_is_another_thing_or_over() -> None:
     store = Events()
     telling = recorder(store)
-    for words in ("a", "a", "b", "b"):
+    for words in ("a", "a", "b", "b", "", "b"):
         await telling.warn_once(REF, "ActionIgnored", words)
-    assert [told[-1] for told in store.told] == ["a", "b"]
+    assert [told[-1] for told in store.told] == ["a", "b", "b"]
 
 
 async def test_what_was_told_is_remembered_of_a_bounded_number_of_places(
