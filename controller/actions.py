@@ -25,6 +25,8 @@ ANNOTATION = "penstock.dev/action"
 """Holds the last action asked for: JSON {verb, nonce, actor}, or by hand `VERB:NONCE`."""
 VERBS: tuple[str, ...] = get_args(ManualAction.model_fields["verb"].annotation)
 BY_HAND = re.compile(r"\s*([a-z-]+):(\S+)\s*")
+WEAKER = frozenset(VERBS) - {"abort", "promote-full"}
+"""Those that may not take the place of an abort that waits for its answer."""
 LONGEST_NONCE = 63
 LONGEST_TEXT = 1024
 """An annotation may have 256 KiB, and nested deeply enough, reading it ends in a RecursionError."""
@@ -45,12 +47,24 @@ def untimely(verb: str, obj: Object) -> str:
 
     The status may be of any version of Penstock: whoever asks may be newer or older than the controller.
     """
+    if verb in WEAKER and (abort := _waiting_abort(obj)):
+        return f"the abort that {abort.actor} asked for is not answered yet"
     run = (obj.get("status") or {}).get("run") or {}
     if run and not run.get("outcome"):
         return "a run is in progress" if verb == "retry" else ""
     copying = run.get("copying") or {}
     is_copied = bool(copying) and copying.get("phase") not in COPY_OVER
     return "" if verb == "retry" or is_copied else "no run is in progress"
+
+
+def _waiting_abort(obj: Object) -> Action | None:
+    """Return the abort that another request would take the place of before anybody has seen it."""
+    status = obj.get("status") or {}
+    answered = {str(each).partition(":")[2] for each in status.get("answered") or ()}
+    answered.add(str((status.get("lastAction") or {}).get("nonce")))
+    noted = {"metadata": obj.get("metadata") or {}}  # the spec's action stays where it is
+    waiting = [each for each in _asked(noted)[0] if each.verb == "abort" and each.nonce not in answered]
+    return next(iter(waiting), None)
 
 
 def ignored(obj: Object, status: Status) -> str:

@@ -112,6 +112,24 @@ def test_whoever_asks_for_what_makes_no_sense_now_is_told_so(status: Status, ver
     assert untimely(verb, {"status": status.dump()}) == words
 
 
+@pytest.mark.parametrize(
+    ("verb", "status", "words"),
+    [
+        ("resume", open_run(), "the abort that ann asked for is not answered yet"),
+        ("promote", open_run(), "the abort that ann asked for is not answered yet"),
+        ("retry", open_run(), "the abort that ann asked for is not answered yet"),
+        ("abort", open_run(), ""),
+        ("promote-full", open_run(), ""),
+        ("resume", open_run().with_answer(LastAction(nonce="n", verb="abort", result="")), ""),
+    ],
+)
+def test_an_abort_that_nobody_has_seen_yet_is_not_replaced_by_less(
+    verb: str, status: Status, words: str
+) -> None:
+    asked = asking('{"verb": "abort", "nonce": "n", "actor": "ann"}')
+    assert untimely(verb, {**asked, "status": status.dump()}) == words
+
+
 def test_both_places_may_hold_actions_that_were_answered_long_ago() -> None:
     status = answered("pause:1", "resume:2", "promote:3")
     assert pending(asking("pause:1", {"verb": "resume", "nonce": "2"}), status) is None
