@@ -110,6 +110,25 @@ def test_a_metric_without_requests_of_one_version_is_left_to_be_observed():
     assert not Picker([plain]).pick(index, 0, STEP).ordinary.any()
 
 
+@pytest.mark.parametrize(
+    ("control", "candidate", "ordinary"),
+    [
+        ([5, 6, 7], [5, 6, 7], True),
+        ([5, 6, 7], [5, 6, None], True),
+        ([5, 6, None], [5, 6, None], False),
+        ([None, 5, 6], [None, None, 6], True),
+        ([5, 6, 7], [5, 9, 7], False),
+    ],
+)
+def test_the_split_needs_no_requests_but_somebody_who_counts_them(control, candidate, ordinary):
+    other = series("v1", "a", [1, 2, 3], destination_service_name="other")
+    share = [series("v1", "a", control), series("v2", "a", candidate), other]
+    parts = changed(ORDINARY, {}) | {SHARE: share}
+    index, plain = read(parts, parts), Plain(POLICY, RUN, target(SHARE))
+    assert (alone(plain, index, STEP) is not None) == ordinary
+    assert Picker([plain]).pick(index, STEP, 2 * STEP).ordinary.tolist() == [ordinary]
+
+
 def test_all_templates_that_are_needed_are_named():
     plains = [Plain(POLICY, RUN, each) for each in (target(SHARE), target(metrics=(OWN_ERRORS, LATENCY)))]
     assert Picker(plains).templates == {ERRORS, LATENCY, SHARE, OWN_ERRORS}
