@@ -46,6 +46,8 @@ COPY_REASONS = {
     "Skipped": "NothingToCopy",
 }
 """How a copy stands, as a reason."""
+WORDS = {"NoData": "no data"}
+"""What a verdict is called in a sentence, where its own name is none."""
 PROGRESS = frozenset({"Ready", "Reconciling", "Stalled", "Progressing"})
 REWORDED = frozenset(
     {
@@ -172,7 +174,8 @@ def summary(decision: Decision, judgement: Judgement) -> str:
     mixture = ", against a control that changed" if run.control_revision else ""
     if decision.reason in DRIFTED:
         return f"{place}: {decision.reason.lower()}"
-    return f"{place}: {'paused' if run.paused else judgement.kind.lower()}{mixture}"
+    verdict = WORDS.get(judgement.kind, judgement.kind.lower())
+    return f"{place}: {'paused' if run.paused else verdict}{mixture}"
 
 
 def _afterwards(run: Run) -> str:

@@ -94,8 +94,9 @@ _BURSTS = (
 
 def _peeking(decision: Json, looks: int) -> str:
     interval, deadline = decision.get("interval", "10s"), decision.get("deadline", "2h")
+    times = f"{looks:,} time{'' if looks == 1 else 's'}"
     return (
-        f"The judge looked {looks:,} times, every {interval}, with a deadline of {deadline}. The error rates "
+        f"The judge looked {times}, every {interval}, with a deadline of {deadline}. The error rates "
         "below hold for all looks together, so a decision may be taken at any of them."
     )
 

@@ -20,7 +20,7 @@ from controller.cli.client import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SELECTOR = "app.kubernetes.io/name=penstock,app.kubernetes.io/component=controller"
+SELECTOR = "app.kubernetes.io/part-of=penstock,app.kubernetes.io/component=controller"
 PATIENCE = "15s"
 PROXY_PATIENCE = "5s"
 Json = dict[str, Any]

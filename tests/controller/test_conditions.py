@@ -34,6 +34,8 @@ def test_a_run_in_progress_is_reconciling_and_not_ready() -> None:
     )  # fmt: skip
     assert status.observed_generation == 3
     assert status.summary == "Step 1/3, 5% to candidate: undecided"
+    silent, _ = conditions(open_run(step_started_at=NOW - 20), world(), judged("NoData"))
+    assert silent.summary == "Step 1/3, 5% to candidate: no data"
 
 
 def test_a_promoted_run_is_ready_once_the_proxies_confirmed() -> None:

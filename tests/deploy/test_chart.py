@@ -11,6 +11,7 @@ import yaml
 from typer.main import get_command
 
 from controller.cli import app
+from controller.cli.kubectl import SELECTOR
 from tests.support.chart import CHART, ChartError, objects, rendered
 
 pytestmark = pytest.mark.cluster  # helm is built with it
@@ -84,6 +85,12 @@ def test_every_object_says_what_it_belongs_to_and_where_it_is(helm, values):
     assert {obj["metadata"]["labels"]["app.kubernetes.io/name"] for obj in made} == {"penstock"}
     places = {obj["metadata"].get("namespace") for obj in made if not obj["kind"].startswith("ClusterRole")}
     assert places == {"there", *values.get("namespaces", [])}
+
+
+def test_kubectl_penstock_finds_the_service_whatever_the_release_is_called(helm):
+    service = only(objects(helm, "there", nameOverride="canaries"), "Service")
+    wanted = dict(each.split("=") for each in SELECTOR.split(","))
+    assert wanted.items() <= service["metadata"]["labels"].items()
 
 
 def test_what_the_default_values_make(helm):
