@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli.options import fail
 from policies.units import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class LogFormat(StrEnum):
@@ -114,7 +120,7 @@ def start(
         fail("--prometheus-url (or PENSTOCK_PROMETHEUS_URL) must name the Prometheus to read", 2)
     host, port = _address(api_address)
     options = RunOptions(
-        kubeconfig=kubeconfig, context=context, namespaces=tuple(namespace or ()),
+        kubeconfig=kubeconfig, context=context, namespaces=_namespaces(namespace or ()),
         prometheus_url=prometheus_url, history_url=history_url, host=host, port=port,
         token=_token(token_file), lease_name=lease_name, lease_namespace=lease_namespace,
         lease_seconds=lease_seconds, pod_uid=pod_uid, propagation=_seconds("--propagation", propagation),
@@ -125,6 +131,14 @@ def start(
         asyncio.run(run(options, _announce))
     except StartError as error:
         fail(str(error))
+
+
+def _namespaces(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the namespaces, each once. The API server knows of no namespace that it could not have."""
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            fail(f"--namespace {name} is no name of a namespace; give the option once for each", 2)
+    return tuple(dict.fromkeys(names))
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -144,11 +158,13 @@ def _seconds(option: str, text: str) -> float:
 def _token(path: Path | None) -> str:
     """Return the API's token; one that nobody knows when none is given, so that nobody can act by the API."""
     if path is None:
-        return os.environ.get("PENSTOCK_TOKEN") or secrets.token_urlsafe(32)
+        return os.environ.get("PENSTOCK_TOKEN", "").strip() or secrets.token_urlsafe(32)
     try:
         token = path.read_text().strip()
     except OSError as error:
         fail(f"--token-file {path} cannot be read: {error.strerror}", 2)
+    except UnicodeDecodeError:
+        fail(f"--token-file {path} holds no text: write the token as it is sent, such as in base64", 2)
     if not token:
         fail(f"--token-file {path} is empty", 2)
     return token

@@ -23,6 +23,8 @@ def _run(*arguments, **env):
         ((*GOOD, "--settle", "-1s"), "--settle"),
         ((*GOOD, "--token-file", "missing"), "--token-file missing cannot be read"),
         ((*GOOD, "--lease-seconds", "1"), "lease-seconds"),
+        ((*GOOD, "--namespace", "ml,shop"), "--namespace ml,shop is no name of a namespace"),
+        ((*GOOD, "--namespace", "ml", "--namespace", "../.."), "is no name of a namespace"),
     ],
 )
 def test_a_wrong_option_is_named_and_nothing_starts(arguments, words):
@@ -37,6 +39,20 @@ def test_an_empty_token_file_is_refused(tmp_path):
     ended = _run(*GOOD, "--token-file", str(empty))
     assert ended.exit_code == 2
     assert "is empty" in ended.stderr
+
+
+def test_a_token_file_that_is_no_text_is_refused(tmp_path):
+    binary = tmp_path / "token"
+    binary.write_bytes(b"\xff\xfe\x00")
+    ended = _run(*GOOD, "--token-file", str(binary))
+    assert ended.exit_code == 2
+    assert "holds no text" in ended.stderr
+
+
+def test_namespaces_of_the_environment_are_separated_by_spaces():
+    ended = _run(*GOOD, PENSTOCK_NAMESPACES="ml shop,search")
+    assert ended.exit_code == 2
+    assert "--namespace shop,search" in ended.stderr
 
 
 def test_a_kubeconfig_that_is_not_there_is_one_line(tmp_path):
