@@ -101,11 +101,12 @@ class SeriesCounts(NamedTuple):
 
     def with_row(self, row: Mapping[str, Sequence[int]]) -> SeriesCounts:
         """Return these intervals and one more."""
-        new = [name for name in row if name not in self.series]
-        names = (*self.series, *new)
-        wider = np.pad(self.counts, ((0, 1), (0, len(new)), (0, 0)))
-        for name, numbers in row.items():
-            wider[-1, names.index(name)] = numbers
+        names = tuple(dict.fromkeys([*self.series, *row]))
+        intervals, series, numbers = self.counts.shape
+        wider = np.zeros((intervals + 1, len(names), numbers), dtype=np.int64)
+        wider[:intervals, :series] = self.counts
+        for name, counted in row.items():
+            wider[intervals, names.index(name)] = counted
         return SeriesCounts(names, wider)
 
 

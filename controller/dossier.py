@@ -80,6 +80,8 @@ class Dossier:
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """Reasons and words of what a person should know of how it is judged, to be told once."""
     _stored: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    _asked: tuple[Design, dict[str, Any]] | None = None
+    """The design as it is stored; while dispersion is learnt, all else that seldom changes is made often."""
     """What was stored last of what seldom changes, and what it was made of."""
 
     def __post_init__(self) -> None:
@@ -165,9 +167,11 @@ class Dossier:
         """Return what is stored and seldom changes."""
         basis = self.design, self.calibration, self.edges
         if self._stored is None or any(a is not b for a, b in zip(self._stored[0], basis, strict=True)):
+            if self._asked is None or self._asked[0] is not self.design:
+                self._asked = self.design, asdict(self.design)
             self._stored = basis, {
                 "design": self.question,
-                "asked": asdict(self.design),
+                "asked": self._asked[1],
                 "plannedLooks": self.design.planned_looks,
                 "calibration": self.calibration.to_dict() if self.calibration else None,
                 "edges": {name: list(edges) for name, edges in self.edges.items()},

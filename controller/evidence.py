@@ -21,9 +21,10 @@ from controller.dossier import Dossier, design_of, fingerprint, restored
 from controller.intake import taken_in
 from controller.judging import complain, judge_all
 from controller.learning import Asker, is_owed_a_past, learn
-from controller.observe import index_readings, intervals_for, series_rows
+from controller.observe import index_readings, intervals_for
 from controller.plain import Plain
 from controller.ports import UnavailableError
+from controller.series import series_rows
 from controller.targets import split_template, target_of
 
 if TYPE_CHECKING:
@@ -257,8 +258,7 @@ class Collector:
         intervals = intervals_for(target, index, first, last, each.step)
         series: list[dict[str, Row]] = [{} for _ in intervals]
         if known and known.open:
-            own = replace(target, metrics={name: target.metrics[name] for name in known.open})
-            series = series_rows(own, index, first, last, each.step)
+            series = series_rows(target, known.open, index, range(first + each.step, last + 1, each.step))
         each.dossier.read = intervals
         each.dossier.intake = taken_in(each.policy, each.run, known, intervals, series)
         return each.dossier.intake.intervals

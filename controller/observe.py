@@ -142,35 +142,6 @@ def intervals_for(
     ]
 
 
-def series_intervals(
-    target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
-) -> dict[str, list[Interval]]:
-    """Return the control's intervals series by series: each is a control without a candidate."""
-    readings = {index[template] for template in target.metrics.values()}
-    names = {reading.filing.instances[row] for reading in readings for row in reading.rows(target.control)}
-    alone = replace(target, candidate=NOBODY, share="", versions=frozenset())
-    return {
-        name: intervals_for(
-            replace(alone, control=replace(target.control, process=name)), index, start, end, step
-        )
-        for name in sorted(names)
-    }
-
-
-def series_rows(
-    target: Target, index: Mapping[str, IndexedReading], start: int, end: int, step: int
-) -> list[dict[str, dict[str, tuple[int, ...]]]]:
-    """Return, per interval and metric, what each series of the control counted: requests, then events."""
-    rows: list[dict[str, dict[str, tuple[int, ...]]]] = [{} for _ in range(start, end, step)]
-    for name, intervals in series_intervals(target, index, start, end, step).items():
-        for row, interval in zip(rows, intervals, strict=True):
-            for metric, table in interval.tables.items():
-                if isinstance(table, Table):
-                    counted = (table.control.total, *table.control.events)
-                    row.setdefault(metric, {})[name] = counted
-    return rows
-
-
 def _totals(table: Table | MeanTable | None) -> tuple[int, int] | None:
     return (table.control.total, table.candidate.total) if table else None
 

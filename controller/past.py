@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.tables import Table
 from controller.filing import ArmKey
-from controller.observe import NOBODY, Target, index_readings, intervals_for
+from controller.observe import index_readings
 from controller.scene import Objects, read_scene
+from controller.series import Source, series_of
 from istio.names import CLUSTER_DOMAIN, full_name, short_name
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from analysis.hypergeometric import Ints
     from controller.observe import IndexedReading
     from controller.ports import Metrics, Object, Reading
+    from controller.series import Counted
     from policies.model import Labels, MetricTemplate, RolloutPolicy
 
 PART = 180
@@ -113,19 +114,8 @@ async def read_past(
     return await loop.run_in_executor(aside, past_of, question, parts)
 
 
-class Counted(NamedTuple):
-    """One metric of one series: `counts` (intervals, 1 + lanes), requests first, where they are `known`.
-
-    `problems`: why others cannot be counted, in words.
-    """
-
-    counts: Ints
-    known: NDArray[np.bool_]
-    problems: Sequence[str]
-
-
 class Part(NamedTuple):
-    """What one part has: series -> metric -> what it counted, and what is missing."""
+    """What one part has: metric -> series -> what it counted, and what is missing."""
 
     intervals: int
     series: Mapping[str, Mapping[str, Counted]]
@@ -181,81 +171,19 @@ def part_of(question: Question, readings: Mapping[str, Reading], start: int, end
         else:
             index[name] = index_readings({name: question.read_by[name]}, {name: reading})[name]
     ends = range(start + question.step, end + 1, question.step)
-    sources = [
-        _Source.of(metric, index[metric.name], ends)
-        for metric in question.design.metrics
-        if metric.name in index
-    ]
-    rows = ((reading, row) for reading in index.values() for row in reading.rows(question.arm))
-    processes = sorted({reading.filing.instances[row] for reading, row in rows})
-    arms = {process: replace(question.arm, process=process) for process in processes}
+    known = [metric for metric in question.design.metrics if metric.name in index]
     series = {
-        process: {source.metric.name: _counted(source, arm) for source in sources}
-        for process, arm in arms.items()
+        metric.name: series_of(Source.of(metric.name, metric.edges, index[metric.name], ends), question.arm)
+        for metric in known
     }
-    counted = (each for metrics in series.values() for each in metrics.values())
+    counted = (each for processes in series.values() for each in processes.values())
     missing += [f"{problem} (left out)" for each in counted for problem in each.problems]
     return Part(len(ends), series, missing)
 
 
-class _Source(NamedTuple):
-    """What a metric is counted from: `columns` are the intervals of the reading that end at `ends`, or -1."""
-
-    metric: MetricDesign
-    reading: IndexedReading
-    ends: range
-    columns: Ints
-
-    @classmethod
-    def of(cls, metric: MetricDesign, reading: IndexedReading, ends: range) -> Self:
-        """Return where a reading has each interval."""
-        at = reading.columns
-        found = [(at.get(end - ends.step, -1), at.get(end)) for end in ends]
-        columns = [first if last == first + 1 else -1 for first, last in found]
-        return cls(metric, reading, ends, np.array(columns, dtype=np.int64))
-
-
-def _counted(source: _Source, arm: ArmKey) -> Counted:
-    """Return what one series counted; what is out of the ordinary is said by `controller.observe`."""
-    metric, tally = source.metric, source.reading.tally(arm.level)
-    counts = np.zeros((len(source.ends), 1 + metric.layout.lanes), dtype=np.int64)
-    if tally.cell(arm) is None:
-        return Counted(counts, np.zeros(len(counts), dtype=np.bool_), ())
-    place = tally.place(arm, metric.edges)
-    if place is None or tally.sums.odd[place.cell]:
-        return _observed(source, arm)
-    sums = tally.sums
-    known = (source.columns >= 0) & sums.heard[place.cell][source.columns + 1]
-    columns = source.columns[known]
-    counts[known, 0] = sums.totals[place.total, columns]
-    counts[known, 1:] = sums.events[place.events, :][:, columns].T
-    return Counted(counts, known, ())
-
-
-def _observed(source: _Source, arm: ArmKey) -> Counted:
-    """Return what one series counted, interval by interval; what cannot be counted is left out."""
-    metric, ends = source.metric, source.ends
-    start, index = ends.start - ends.step, {metric.name: source.reading}
-    intervals = intervals_for(_target(arm, metric), index, start, ends[-1], ends.step)
-    problems = [problem for interval in intervals for problem in interval.inconsistent]
-    tables = [interval.tables[metric.name] for interval in intervals]
-    nothing = (0,) * (1 + metric.layout.lanes)
-    counts = [
-        (table.control.total, *table.control.events) if isinstance(table, Table) else nothing
-        for table in tables
-    ]
-    known = [isinstance(table, Table) for table in tables]
-    return Counted(np.array(counts, dtype=np.int64), np.array(known, dtype=np.bool_), problems)
-
-
-def _target(control: ArmKey, metric: MetricDesign) -> Target:
-    """Return one metric of the control as a target without a candidate."""
-    return Target(control, NOBODY, {metric.name: metric.name}, {metric.name: metric.edges}, "", 0.0)
-
-
 def past_of(question: Question, parts: Sequence[Part]) -> Past:
     """Return the past of all parts."""
-    names = tuple(sorted({name for part in parts for name in part.series}))
+    names = tuple(sorted({name for part in parts for counted in part.series.values() for name in counted}))
     past = {metric.name: _joined(parts, metric, names) for metric in question.design.metrics}
     missing = [words for part in parts for words in part.missing]
     missing += [
@@ -275,9 +203,8 @@ def _joined(parts: Sequence[Part], metric: MetricDesign, names: Sequence[str]) -
     first = 0
     for part in parts:
         span = slice(first, first + part.intervals)
-        for name, found in part.series.items():
-            if metric.name in found:
-                counts[span, column[name]] = found[metric.name].counts
-                known[span] |= found[metric.name].known
+        for name, found in part.series.get(metric.name, {}).items():
+            counts[span, column[name]] = found.counts
+            known[span] |= found.known
         first += part.intervals
     return MetricPast(counts[..., 0], counts[..., 1:], known)

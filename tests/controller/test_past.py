@@ -1,20 +1,14 @@
 """The control's past, read part by part: every count once, series by series, and what is missing is said."""
 
-import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from analysis.tables import Table
 from controller.dossier import design_of
 from controller.filing import ArmKey
-from controller.observe import Target, index_readings, series_intervals
 from controller.past import PART, Question, control_arm, part_of, past_of, read_past, restricted
-from controller.ports import Reading, Series
 from controller.prometheus import PrometheusMetrics
 from policies.catalog import templates
 from policies.parse import policy_from_object
@@ -79,64 +73,6 @@ async def test_counters_that_cannot_be_right_are_left_out_and_said():
     assert past.metrics["istio-error-rate"].totals[4, 0] == 0
     assert past.metrics["istio-error-rate"].totals[4, 1] > 0
     assert any("not whole or not a number (left out)" in words for words in past.missing)
-
-
-NAMES = {"destination_service_namespace": "ml", "destination_service_name": "ranker"}
-LENGTH = 5
-COUNTER = st.lists(
-    st.sampled_from([0, 0, 1, 7, 7.5, -9, math.nan, None]), min_size=LENGTH + 1, max_size=LENGTH + 1
-)
-"""By how much a series grows from instant to instant; None: it is not there."""
-
-
-def drawn(steps, labels):
-    """A series that grows by steps; a fall begins at 0 again."""
-    value, points = 3.0, []
-    for instant, step in enumerate(steps):
-        if step is not None:
-            value = 0.0 if step == -9 else value + step
-            points.append((START + instant * STEP, value))
-            value = 3.0 if math.isnan(value) else value
-    return Series({**NAMES, "destination_version": "v1", **labels}, tuple(points))
-
-
-@st.composite
-def readings(draw):
-    """Answers to both templates, of up to three pods, with restarts, gaps and values that cannot be."""
-    pods = draw(st.lists(st.sampled_from("abc"), unique=True))
-    errors = [{"instance": pod, "response_code": code} for pod in pods for code in ("200", "503")]
-    le = [{"instance": pod, "le": edge} for pod in reversed(pods) for edge in ("25", "50", "+Inf")]
-    return {
-        name: Reading([drawn(draw(COUNTER), each) for each in labels if draw(st.integers(0, 9))])
-        for name, labels in (("istio-error-rate", errors), ("istio-latency", le))
-    }
-
-
-LATENCY = {"template": "istio-latency", "margin": "100%", "edges": ["25", "50"]}
-
-
-@given(answers=readings())
-def test_ordinary_series_come_to_the_same_as_those_that_are_looked_at_one_by_one(answers):
-    plan = policy_from_object(changed(policy(), "spec.metrics", [policy()["spec"]["metrics"][0], LATENCY]))
-    design, known = design_of(plan, templates()), templates()
-    asked = Question(design, {name: known[name] for name in answers}, ARM, START, START + LENGTH * STEP, STEP)
-    part = part_of(asked, answers, asked.start, asked.end)
-    edges = {metric.name: metric.edges for metric in design.metrics}
-    target = Target(ARM, ArmKey("", "", ""), {name: name for name in answers}, edges, "", 0.0)
-    index = index_readings(asked.read_by, answers)
-    expected = series_intervals(target, index, asked.start, asked.end, STEP)
-    assert part.series.keys() == expected.keys()
-    for name, intervals in expected.items():
-        for metric in design.metrics:
-            tables = [interval.tables[metric.name] for interval in intervals]
-            found = part.series[name][metric.name]
-            assert found.known.tolist() == [isinstance(table, Table) for table in tables]
-            nothing = (0,) * (1 + metric.layout.lanes)
-            assert found.counts.tolist() == [
-                [table.control.total, *table.control.events] if table else [*nothing] for table in tables
-            ]
-    problems = {words for intervals in expected.values() for each in intervals for words in each.inconsistent}
-    assert {words.removesuffix(" (left out)") for words in part.missing} == problems
 
 
 async def test_all_that_is_computed_is_done_in_the_thread_that_is_given(monkeypatch):
