@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -22,8 +23,11 @@ _RESET: Change = {"type": "reset", "object": {"detail": "changes were missed; re
 
 
 def frame(change: Change) -> str:
-    """Return one event of the stream; JSON keeps it on one line, whatever the object holds."""
-    return f"event: {change['type']}\ndata: {json.dumps(change['object'], separators=(',', ':'))}\n\n"
+    """Return one event of the stream; JSON keeps it on one line, whatever the object holds.
+
+    A number that is infinite or none is null, as in the other answers: JSON has neither.
+    """
+    return f"event: {change['type']}\ndata: {orjson.dumps(change['object']).decode()}\n\n"
 
 
 async def frames(

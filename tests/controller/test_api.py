@@ -338,6 +338,17 @@ async def test_a_slow_reader_is_told_that_it_missed_changes():
     assert rest[-1] == frame({"type": "run", "object": {"number": 9}})
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_json_does_not_have_is_null_in_the_stream_as_in_every_answer(number):
+    assert frame({"type": "run", "object": {"e": number}}) == 'event: run\ndata: {"e":null}\n\n'
+
+
+def test_an_event_of_the_stream_is_one_line_whatever_it_holds():
+    text = frame({"type": "event", "object": {"message": "a\nb\r\u2028größer"}})
+    assert text.count("\n") == 3
+    assert "\r" not in text
+
+
 async def test_closing_a_stream_closes_the_changes():
     closed = asyncio.Event()
 
