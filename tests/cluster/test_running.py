@@ -254,28 +254,21 @@ def test_a_policy_is_understood_by_the_api_server(cluster):
     assert "RolloutPolicy" in cluster.kubectl("explain", "rolloutpolicy")
 
 
-def test_nothing_stays_behind_when_the_block_fails(tmp_path):
+def test_a_block_that_fails_leaves_objects_and_no_processes_and_a_part_that_cannot_start_says_why(tmp_path):
     def fail():
         with start(tmp_path, SMALL) as small:
             assert set(small.parts) == set(SMALL)
             assert len(of_folder(tmp_path)) >= 2
+            apply(small, configmap("kept"), namespace="default")
+            small.part("kube-apiserver").kill()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert of_folder(tmp_path) == {}
 
-
-def test_a_folder_that_was_used_before_keeps_its_objects(tmp_path):
-    with start(tmp_path, SMALL) as small:
-        apply(small, configmap("kept"), namespace="default")
-        small.part("kube-apiserver").kill()
     with start(tmp_path, SMALL) as small:
         assert small.kubectl("get", "configmap", "kept", "-o", "name")
-
-
-def test_a_part_that_cannot_start_says_its_last_words(tmp_path):
-    with start(tmp_path, SMALL) as small:
         server = small.part("kube-apiserver")
         server.stop()
         (tmp_path / "service-accounts.key").write_text("no key")
