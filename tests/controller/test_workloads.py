@@ -128,6 +128,16 @@ def test_a_change_that_does_not_matter_is_none() -> None:
     assert known.version > version
 
 
+def test_a_default_that_the_api_server_adds_by_itself_is_noticed_at_the_next_generation_only() -> None:
+    """An upgraded API server says more of the same template; docs/kubernetes.md tells what that comes to."""
+    known = Workloads([workload()])
+    upgraded = changed(workload(), f"{CONTAINERS}.0.terminationMessagePolicy", "File")
+    assert not known.differs(upgraded)
+    known.take(upgraded)
+    assert known.selected({"app": "ranker"}).revision == read_workload(workload()).revision
+    assert known.differs(changed(upgraded, "metadata.generation", 2))
+
+
 LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3)
 
 
