@@ -69,6 +69,10 @@ OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
 """Those that matter more than how the last run ended."""
 DRIFTED = frozenset({"Drift", "Contested"})
 """Those that say that the weights are not the wanted ones, and who changed them."""
+PASSING = frozenset({"Writing", "WaitingForProxies", "CatchingUp", "Measuring"})
+"""Reasons that pass by themselves, mostly within seconds: the words before them stay while they are true."""
+DECIDED = PROGRESS | {"Paused"}
+"""Conditions that say what was decided last."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede", "Delete"})
 """Decisions that end a run."""
 
@@ -101,8 +105,11 @@ def with_conditions(
     )
     if run is not None and run.copying is not None:
         table = (*table, ("Copied", run.copying.phase == "Done"))
+    told = _told(status, table) if decision.reason in PASSING else {}
     for type_, value in table:
-        reason, message = _why_copy(type_, run) or _why(type_, decision, world, judgement, run)
+        reason, message = (
+            _why_copy(type_, run) or told.get(type_) or _why(type_, decision, world, judgement, run)
+        )
         status = status.with_condition(
             type_, _truth(value), reason, message, now=now, generation=generation, reword=reason in REWORDED
         )
@@ -116,6 +123,15 @@ def with_conditions(
             "summary": summary(decision, judgement),
         }
     )
+
+
+def _told(status: Status, table: tuple[tuple[str, bool | None], ...]) -> Mapping[str, tuple[str, str]]:
+    """Return the words of what was decided last; none when they are no longer true."""
+    known = {each.type: each for each in status.conditions if each.type in DECIDED}
+    now = {type_: _truth(value) for type_, value in table if type_ in DECIDED}
+    if {type_: each.status for type_, each in known.items()} != now:
+        return {}
+    return {type_: (each.reason, each.message) for type_, each in known.items()}
 
 
 def looked_at(decision: Decision, world: World, judgement: Judgement, generation: int) -> tuple[object, ...]:
@@ -158,7 +174,10 @@ def _why(
         return decision.reason, decision.message
     if run is not None and not run.active:
         return run.reason or str(run.outcome), run.message
-    return (decision.reason, decision.message if decision.reason in STALLED - {"NoData"} else "")
+    reason = (
+        "Holding" if decision.action == "Confirm" else decision.reason
+    )  # that is what it does from now on
+    return reason, decision.message if decision.reason in STALLED - {"NoData"} else ""
 
 
 def summary(decision: Decision, judgement: Judgement) -> str:

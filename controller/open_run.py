@@ -199,9 +199,9 @@ def _unable(case: Case) -> Decision | None:
 
 
 def _blind(case: Case) -> Decision | None:
+    """Hold while there is no evidence that could be gone by."""
     judgement, reason, message = case.judgement, "", ""
-    began = case.run.step_started_at or case.now
-    silent = case.now - max(judgement.data_end or began, _heard_from(case))
+    silent = case.now - max(judgement.data_end or _began(case), _heard_from(case))
     if not case.compares:
         return None
     if case.world.metrics_error:
@@ -212,23 +212,34 @@ def _blind(case: Case) -> Decision | None:
         reason, message = "Invalid", judgement.sentence
     elif silent > STALE_INTERVALS * case.interval + STALE_SLACK:
         reason, message = "NoData", f"no data for {silent:.0f} s"
-    elif judgement.data_end is None or judgement.data_end - case.interval < began:
-        reason, message = "Measuring", "waiting for a whole interval with data at this weight"
-    elif not judgement.enough:
-        reason, message = "TooFewSamples", judgement.sentence
-    warning = reason not in {"CatchingUp", "Measuring", "TooFewSamples"}
-    return case.hold(reason, message, warning=warning) if reason else None
+    return case.hold(reason, message, warning=reason != "CatchingUp") if reason else None
+
+
+def _thin(case: Case) -> Decision | None:
+    """Hold at the end of a step that was not measured enough."""
+    judgement = case.judgement
+    if not case.compares:
+        return None
+    if judgement.data_end is None or judgement.data_end - case.interval < _began(case):
+        return case.hold("Measuring", "waiting for a whole interval with data at this weight")
+    return None if judgement.enough else case.hold("TooFewSamples", judgement.sentence)
+
+
+def _began(case: Case) -> float:
+    return case.run.step_started_at or case.now
 
 
 def _step(case: Case) -> Decision:
     run, step = case.run, case.steps[min(case.run.step, len(case.steps) - 1)]
-    held = run.held + case.now - (run.step_started_at or case.now)
+    held = run.held + case.now - _began(case)
     safe = case.judgement.kind == "Safe"
     last = run.step + 1 >= len(case.steps)
     # a step of 100 % is full promotion: nothing can be compared there any more
     leap = last or case.steps[run.step + 1].weight == FULL
     if held < step.hold.seconds:
         return case.hold("Holding", f"step {run.step + 1}: {held:.0f} s of {step.hold}")
+    if thin := _thin(case):
+        return thin
     if not safe and (leap or step.require == "safe"):
         late = leap and _late(case)
         reason = "DeadlineExceeded" if late else "ProvingSafety"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIDDLE = 0.7
 """The part of an interval after whose end its pass is over."""
 HOLDING = "Holding"
-"""Why a rollout stays where it is when its metrics have been judged and its step is not over."""
+"""Why a rollout stays where it is while its step is not over."""
 WARM_UP = 2
 """Intervals in which all runs hold before the first that is measured."""
 SCRAPES = 20
@@ -83,9 +83,9 @@ async def holding(site: Site, intervals: int) -> dict[str, Any]:
     began = time.time() - site.controller.started
 
     async def all_hold() -> bool:
-        return await site.reasons() == {HOLDING}
+        return await site.reasons() == {HOLDING} and "NoData" not in await site.verdicts()
 
-    await until(all_hold, "all runs to hold with enough samples", site.interval)
+    await until(all_hold, "all runs to hold and to be measured", site.interval)
     await asyncio.sleep(WARM_UP * site.interval)
     await _quiet(site)
     cost = await _measured(site, intervals)

@@ -142,6 +142,11 @@ class Site:
         lease = await self._ask("GET", LEASE.format(self.namespace))
         return str(lease["spec"].get("acquireTime") or "")
 
+    async def verdicts(self) -> set[str]:
+        """Return what the evidence says of the rollouts, each once."""
+        found = await self._ask("GET", COLLECTIONS["RolloutPolicy"].format(self.namespace))
+        return {policy["status"]["verdict"] for policy in found["items"]}
+
     async def reasons(self) -> set[str]:
         """Return why the rollouts are where they are, each reason once."""
         found = await self._ask("GET", COLLECTIONS["RolloutPolicy"].format(self.namespace))
