@@ -154,7 +154,7 @@ def _build(cache: Path, tell: Callable[[str], None]) -> Built:
     go, began = go_command(cache, tell), time.monotonic()
     tell(
         f"building {len(TARGETS)} programs into {target.folder}, once: 8 to 11 minutes on 2 cores and"
-        " 2 GB of Go cache, or a minute when Go has compiled them before"
+        " 6 GB in the caches of Go, or a minute when Go has compiled them before"
     )
     for number, each in enumerate(TARGETS, start=1):
         since = time.monotonic()
