@@ -4,6 +4,9 @@ The name of an Event follows from what it says and about which object, so that t
 where the last one ended. Per object, events are written at a bounded rate: what comes too fast is left out,
 and the next Event that is written says how many were. An API server that lets an Event wait in vain (an
 admission webhook that hangs) is not asked for the next ones for a while: traffic waits for no word twice.
+
+Events are read one list at a time, and a list holds for a moment: however many people watch a dashboard, the
+API server, which counts these requests as the controller's, is asked no more often.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ IN_VAIN = 1.0
 """An Event that failed after so many seconds was waited for in vain."""
 REST = 10.0
 """Seconds for which none is written then."""
+FRESH = 2.0
+"""Seconds for which a list of Events holds, unless one is written here."""
 _NOTE = 1000
 """The API server takes 1024 bytes."""
 
@@ -81,6 +86,9 @@ class Events:
         self._instance = f"penstock-{os.environ.get('HOSTNAME') or os.uname().nodename}"[:128]
         self._writing = asyncio.Lock()
         self._rests_until, self._problem = 0.0, ""
+        self._listing = asyncio.Lock()
+        self._lists: dict[tuple[Ref | None, tuple[str | None, ...]], tuple[float, list[Object]]] = {}
+        """When each list was read, and what it said, newest first."""
 
     async def tell(
         self, about: Object, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str
@@ -96,6 +104,8 @@ class Events:
                 if _now() - began > IN_VAIN:
                     self._rests_until, self._problem = _now() + REST, str(error)
                 raise
+            finally:
+                self._lists.clear()
 
     async def _tell(self, about: Object, ref: Ref, type_: str, reason: str, message: str) -> None:
         told = self._about(ref)
@@ -154,6 +164,15 @@ class Events:
 
     async def list(self, ref: Ref | None, namespaces: Sequence[str | None], limit: int) -> list[Object]:
         """Return Events of this controller, newest first: {type, reason, message, count, firstSeen, ...}."""
+        async with self._listing:
+            now = _now()
+            self._lists = {each: kept for each, kept in self._lists.items() if now - kept[0] < FRESH}
+            key = ref, tuple(namespaces)
+            if key not in self._lists:
+                self._lists[key] = now, [*await self._read(ref, namespaces)]
+            return self._lists[key][1][:limit]
+
+    async def _read(self, ref: Ref | None, namespaces: Sequence[str | None]) -> Sequence[Object]:
         chosen = [f"reportingController={CONTROLLER}"]
         if ref is not None:
             chosen += [f"regarding.kind={ref.kind}", f"regarding.name={ref.name}"]
@@ -163,7 +182,7 @@ class Events:
             params = {"fieldSelector": ",".join(chosen)}
             async for items, _ in self._kube.pages(EVENTS, namespace, params):
                 found += [shown(item) for item in items]
-        return sorted(found, key=lambda event: str(event["lastSeen"]), reverse=True)[:limit]
+        return sorted(found, key=lambda event: str(event["lastSeen"]), reverse=True)
 
 
 def _regarding(about: Object, ref: Ref) -> dict[str, Any]:

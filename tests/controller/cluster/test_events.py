@@ -1,5 +1,7 @@
 """Events: counted, bounded, and read back. What kubectl shows of them is tested in test_store.py."""
 
+import asyncio
+
 import pytest
 
 from controller.cluster import events
@@ -204,6 +206,32 @@ async def test_events_are_shown_newest_first_with_their_counts(server, told, clo
     await told.list(REF, [None], limit=1)
     assert "regarding.name%3Dranker" in server.requests[-1]
     assert "/namespaces/ml/events" in server.requests[-1]
+
+
+async def test_however_many_ask_the_api_server_is_asked_for_events_once_in_a_moment(
+    server, told, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(events, "_now", lambda: now[0])
+    await paused(told)
+    before = len(server.requests)
+    answers = await asyncio.gather(*(told.list(None, [None], limit) for limit in range(1, 21)))
+    assert len(server.requests) == before + 1
+    assert all(answer == answers[0] for answer in answers)
+    await told.list(REF, [None], 10)
+    assert len(server.requests) == before + 2
+    now[0] += events.FRESH
+    await told.list(None, [None], 10)
+    assert len(server.requests) == before + 3
+    await paused(told, "something else")
+    assert {event["message"] for event in await told.list(None, [None], 10)} == {"something else", "because"}
+
+
+async def test_a_list_that_failed_is_asked_for_again(server, told):
+    server.answers.append(Answer(403, "may not list events"))
+    with pytest.raises(UnavailableError, match="may not list events"):
+        await told.list(None, [None], 10)
+    assert await told.list(None, [None], 10) == []
 
 
 async def test_events_are_fenced_like_every_write(server, told, kube):
