@@ -83,7 +83,6 @@ _Columns = list[dict[str, Any]]
 _AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _POLICY_COLUMNS: _Columns = [
     {"name": "Summary", "type": "string", "jsonPath": ".status.summary"},
-    {"name": "Step", "type": "integer", "jsonPath": ".status.run.step"},
     {"name": "Weight", "type": "string", "jsonPath": ".status.weights"},
     {"name": "Verdict", "type": "string", "jsonPath": ".status.verdict"},
     {
@@ -165,7 +164,7 @@ def _schema(node: dict[str, Any]) -> dict[str, Any]:
     if "items" in node:
         result["items"] = _schema(node["items"])
     rules = [
-        {"rule": rule.cel, "message": f"{rule.code}: {rule.message}"}
+        {"rule": rule.cel, "message": f"{rule.code}: {rule.message}", "fieldPath": f".{rule.field}"}
         for rule in RULES
         if rule.cel and rule.scope.__name__ == node.get("x-model")
     ]

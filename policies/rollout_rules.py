@@ -40,6 +40,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "exactly one of virtualService and virtualServices must be set",
         "has(self.virtualService) != (has(self.virtualServices) && self.virtualServices.size() > 0)",
         lambda spec: when(bool(spec.virtual_service) == bool(spec.virtual_services), "virtualService"),
+        field="virtualService",
     ),
     Rule(
         "PS021",
@@ -47,6 +48,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "exactly one strategy must be set: canary",
         "has(self.canary)",
         lambda strategy: when(strategy.canary is None, "canary"),
+        field="canary",
     ),
     Rule(
         "PS022",
@@ -54,6 +56,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "exactly one of subset and host must be set",
         "has(self.subset) != has(self.host)",
         lambda variant: when((variant.subset is None) == (variant.host is None), "subset"),
+        field="subset",
     ),
     Rule(
         "PS023",
@@ -61,6 +64,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "names of variants must be unique",
         once("self.variants", "@.name"),
         lambda spec: repeated([variant.name for variant in spec.variants], "variants[{}].name"),
+        field="variants",
     ),
     Rule(
         "PS024",
@@ -68,6 +72,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "each variant must have a destination of its own",
         once("self.variants", "(has(@.subset) ? 'subset ' + @.subset : has(@.host) ? 'host ' + @.host : '')"),
         lambda spec: repeated([_destination(variant) for variant in spec.variants], "variants[{}]"),
+        field="variants",
     ),
     Rule(
         "PS025",
@@ -77,6 +82,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         lambda spec: when(
             spec.strategy.canary is not None and len(spec.variants) != 2, "variants", len(spec.variants)
         ),
+        field="variants",
     ),
     Rule(
         "PS026",
@@ -84,6 +90,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "weights must rise from step to step",
         "self.steps.map(s, s.weight).isSorted() && " + once("self.steps", "@.weight"),
         lambda canary: falling([step.weight for step in canary.steps], "steps[{}].weight"),
+        field="steps",
     ),
     Rule(
         "PS027",
@@ -93,6 +100,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         lambda spec: when(
             all(metric.margin is None and metric.margin_points is None for metric in spec.metrics), "metrics"
         ),
+        field="metrics",
     ),
     Rule(
         "PS028",
@@ -100,6 +108,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "names of metrics must be unique (without a name, the template's is taken)",
         once("self.metrics", "(has(@.name) ? @.name : @.template)"),
         lambda spec: repeated([metric.name or metric.template for metric in spec.metrics], "metrics[{}]"),
+        field="metrics",
     ),
     Rule(
         "PS029",
@@ -107,6 +116,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "falseRollback must be more than 0% and less than 50%",
         f"{percent('falseRollback')} > 0.0 && {percent('falseRollback')} < 50.0",
         lambda decision: _rate("falseRollback", decision.false_rollback),
+        field="falseRollback",
     ),
     Rule(
         "PS030",
@@ -114,6 +124,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "falsePromote must be more than 0% and less than 50%",
         f"{percent('falsePromote')} > 0.0 && {percent('falsePromote')} < 50.0",
         lambda decision: _rate("falsePromote", decision.false_promote),
+        field="falsePromote",
     ),
     Rule(
         "PS031",
@@ -127,6 +138,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
             "interval",
             decision.interval,
         ),
+        field="interval",
     ),
     Rule(
         "PS032",
@@ -134,6 +146,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "deadline must be at least one interval",
         "duration(self.deadline) >= duration(self.interval)",
         lambda decision: when(decision.deadline < decision.interval, "deadline", decision.deadline),
+        field="deadline",
     ),
     Rule(
         "PS033",
@@ -143,6 +156,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         lambda metric: when(
             metric.margin is not None and not 0 < metric.margin.value <= 1000, "margin", metric.margin
         ),
+        field="margin",
     ),
     Rule(
         "PS034",
@@ -154,6 +168,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
             "dispersion",
             metric.dispersion,
         ),
+        field="dispersion",
     ),
     Rule(
         "PS035",
@@ -161,6 +176,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "edges must be positive and rise",
         RISING_EDGES,
         lambda metric: rising_edges(metric.edges),
+        field="edges",
     ),
     Rule(
         "PS036",
@@ -168,6 +184,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "a VirtualService must be listed once, with all its routes",
         f"!has(self.virtualServices) || {once('self.virtualServices', '@.name')}",
         lambda spec: repeated([ref.name for ref in spec.virtual_services], "virtualServices[{}].name"),
+        field="virtualServices",
     ),
     Rule(
         "PS037",
@@ -177,6 +194,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         lambda decision: when(
             decision.no_data_timeout < decision.interval, "noDataTimeout", decision.no_data_timeout
         ),
+        field="noDataTimeout",
     ),
     Rule(
         "PS038",
@@ -184,6 +202,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "tolerance must be at most 1000%",
         f"{percent('tolerance')} <= 1000.0",
         lambda metric: when(metric.tolerance.value > 1000, "tolerance", metric.tolerance),
+        field="tolerance",
     ),
     Rule(
         "PS039",
@@ -191,6 +210,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "a route must be listed once",
         f"!has(self.routes) || {once('self.routes', '@')}",
         lambda ref: repeated(ref.routes, "routes[{}]"),
+        field="routes",
     ),
     Rule(
         "PS041",
@@ -198,6 +218,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "assume must be from 1 to 1000",
         "double(self.assume) >= 1.0 && double(self.assume) <= 1000.0",
         lambda metric: when(not 1 <= metric.assume.value <= 1000, "assume", metric.assume),
+        field="assume",
     ),
     Rule(
         "PS042",
@@ -205,6 +226,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "a metric must have one of margin and marginPoints, not both",
         "!(has(self.margin) && has(self.marginPoints))",
         lambda metric: when(metric.margin is not None and metric.margin_points is not None, "marginPoints"),
+        field="margin",
     ),
     Rule(
         "PS043",
@@ -216,6 +238,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
             "marginPoints",
             metric.margin_points,
         ),
+        field="marginPoints",
     ),
     Rule(
         "PS044",
@@ -223,6 +246,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         "tail must be more than 0% and less than 50%",
         f"{percent('tail')} > 0.0 && {percent('tail')} < 50.0",
         lambda metric: when(not 0 < metric.tail.value < 50, "tail", metric.tail),
+        field="tail",
     ),
     Rule(
         "PS045",
@@ -232,6 +256,7 @@ ROLLOUT_RULES: tuple[Rule[Any], ...] = (
         lambda watch: when(
             watch.false_alarm_every.milliseconds == 0 or watch.tolerance.value > 1000, "falseAlarmEvery"
         ),
+        field="falseAlarmEvery",
     ),
     Rule(
         "PS040",

@@ -33,6 +33,8 @@ class Rule(Generic[S]):
     cel: str | None
     breaches: Callable[[S], Iterable[Breach]]
     severity: Severity = "error"
+    field: str | None = None
+    """The field of the part that the API server blames; offline, a breach's path is more exact."""
 
 
 def when(broken: bool, path: str, found: Any = None) -> Iterator[Breach]:

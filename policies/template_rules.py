@@ -88,6 +88,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "a proportion must have an outcome, and nothing else may",
         "(self.kind == 'proportion') == has(self.outcome)",
         lambda spec: when((spec.kind == "proportion") != (spec.outcome is not None), "outcome", spec.kind),
+        field="outcome",
     ),
     Rule(
         "PS051",
@@ -95,6 +96,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "a histogram must have edges, and nothing else may",
         "(self.kind == 'histogram') == (has(self.edges) && self.edges.size() > 0)",
         lambda spec: when((spec.kind == "histogram") != bool(spec.edges), "edges", spec.kind),
+        field="edges",
     ),
     Rule(
         "PS052",
@@ -106,6 +108,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "(!has(self.outcome.grpcLabel) || self.query.contains(self.outcome.grpcLabel)) && "
         "(!has(self.outcome.protocolLabel) || self.query.contains(self.outcome.protocolLabel))))",
         _unnamed,
+        field="query",
     ),
     Rule(
         "PS053",
@@ -113,6 +116,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "the unit must be requests for a proportion or a share, and another one for a histogram",
         "self.kind == 'mean' || (self.kind == 'histogram') == (self.unit != 'requests')",
         lambda spec: when(not _unit_fits(spec), "unit", f"{spec.unit} for a {spec.kind}"),
+        field="unit",
     ),
     Rule(
         "PS035",
@@ -120,6 +124,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "edges must be positive and rise",
         RISING_EDGES,
         lambda spec: rising_edges(spec.edges),
+        field="edges",
     ),
     Rule(
         "PS054",
@@ -127,6 +132,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "the query must give cumulative counters: rate, increase and their like lose what the judge needs",
         rf"!self.query.matches(r'{_RATES}')",
         lambda spec: when(bool(re.search(_RATES, spec.query)), "query"),
+        field="query",
     ),
     Rule(
         "PS055",
@@ -136,6 +142,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "(!''.matches(self.httpEvent) || ''.matches(self.httpEvent)) && (!has(self.grpcEvent) || "
         "!''.matches(self.grpcEvent) || ''.matches(self.grpcEvent))",
         _unreadable,
+        field="httpEvent",
     ),
     Rule(
         "PS056",
@@ -143,6 +150,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "protocolLabel, grpcLabel and grpcEvent must be set together or not at all",
         "has(self.protocolLabel) == has(self.grpcLabel) && has(self.grpcLabel) == has(self.grpcEvent)",
         lambda outcome: when(not _grpc_is_whole(outcome), "grpcEvent"),
+        field="protocolLabel",
     ),
     Rule(
         "PS057",
@@ -150,6 +158,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "the query of a mean must ask for series that end in _sum and _count, and sum by __name__ too",
         "self.kind != 'mean' || (" + " && ".join(f"self.query.matches(r'{part}')" for part in _PAIR) + ")",
         lambda spec: when(_pair_is_lost(spec), "query"),
+        field="query",
     ),
     Rule(
         "PS058",
@@ -159,6 +168,7 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         lambda spec: when(
             spec.kind == "histogram" and spec.direction != "lowerIsBetter", "direction", spec.direction
         ),
+        field="direction",
     ),
     Rule(
         "PS070",
@@ -166,5 +176,6 @@ TEMPLATE_RULES: tuple[Rule[Any], ...] = (
         "the unit must be the one that the metric's name ends in",
         _unit_cel(),
         _other_unit,
+        field="unit",
     ),
 )

@@ -121,7 +121,7 @@ def test_get_shows_what_a_person_wants_to_know(cluster, namespace):
         "patch", "rp", "ranker", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
     )
     header, row = cluster.kubectl("get", "rp", "-n", namespace, "-o", "wide").splitlines()
-    assert header.split() == ["NAME", "SUMMARY", "STEP", "WEIGHT", "VERDICT", "REASON", "AGE"]
+    assert header.split() == ["NAME", "SUMMARY", "WEIGHT", "VERDICT", "REASON", "AGE"]
     for word in ("ranker", "Step 1/2, 5% to candidate: undecided", "Undecided", "Holding"):
         assert word in row
 

@@ -61,6 +61,7 @@ def test_the_fields_that_a_rule_names_exist_in_its_part():
         for rule in node.get("x-kubernetes-validations", []):
             named = set(re.findall(r"self\.([a-zA-Z]+)", rule["rule"]))
             assert named <= node["properties"].keys(), (path, rule)
+            assert rule["fieldPath"].removeprefix(".") in node["properties"], (path, rule)
 
 
 def test_parentheses_and_quotes_of_rules_are_closed():
@@ -83,7 +84,7 @@ def test_defaults_are_complete_values():
 def test_a_rollout_has_a_status_and_columns_for_kubectl():
     (version,) = DEFINITIONS["rolloutpolicies.yaml"]["spec"]["versions"]
     names = [(column["name"], column.get("priority", 0)) for column in version["additionalPrinterColumns"]]
-    assert names == [("Summary", 0), ("Step", 0), ("Weight", 0), ("Verdict", 0), ("Reason", 1), ("Age", 0)]
+    assert names == [("Summary", 0), ("Weight", 0), ("Verdict", 0), ("Reason", 1), ("Age", 0)]
     assert version["subresources"] == {"status": {}}
     status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
     assert status["x-kubernetes-preserve-unknown-fields"] is True

@@ -2,10 +2,14 @@
 
 import pytest
 
+from policies.model import Outcome, TemplateSpec
 from policies.parse import parse
 from policies.rules import RULES, check_all, template_for
 from tests.support.policies import REMOVED, changed, policy, template, text
 from tests.support.rule_breaches import BROKEN, BROKEN_TEMPLATES, SOUND, STEPS
+
+ONE_OF_SEVERAL = {"PS052", "PS055", "PS056"}
+"""Rules about several fields: the API server blames the first, whichever it is."""
 
 
 @pytest.mark.parametrize(("code", "path", "value", "where", "found"), BROKEN)
@@ -17,6 +21,7 @@ def test_a_broken_rule_is_found_where_it_is_broken(code, path, value, where, fou
     (rule,) = {rule.message: rule for rule in RULES if rule.code == code}.values()
     assert (finding.path, finding.message, finding.severity) == (where, rule.message, rule.severity)
     assert found is None or finding.found == found
+    assert rule.cel is None or f".{rule.field}" in finding.path, "the API server blames the same field"
     assert (parsed.policies == []) == (rule.severity == "error")
 
 
@@ -25,6 +30,8 @@ def test_a_broken_rule_of_a_template_is_found(kind, code, path, value, where):
     parsed = parse([("f.yaml", text(changed(template(kind), path, value)))])
     assert (code, where) in {(finding.code, finding.path) for finding in parsed.findings}
     assert parsed.templates == []
+    (rule,) = (rule for rule in RULES if rule.code == code and rule.scope in {TemplateSpec, Outcome})
+    assert f".{rule.field}" in where or code in ONE_OF_SEVERAL
 
 
 @pytest.mark.parametrize(("path", "value"), SOUND)
