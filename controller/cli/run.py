@@ -63,7 +63,10 @@ TokenFile = Annotated[
 ]
 LeaseName = Annotated[str, typer.Option(help="The Lease of the leader.", envvar="PENSTOCK_LEASE_NAME")]
 LeaseNamespace = Annotated[
-    str | None, typer.Option(help="Where it is; else the pod's namespace.", envvar="PENSTOCK_LEASE_NAMESPACE")
+    str | None,
+    typer.Option(
+        help="Where it is; else the pod's or the context's namespace.", envvar="PENSTOCK_LEASE_NAMESPACE"
+    ),
 ]
 LeaseSeconds = Annotated[
     int,
