@@ -105,7 +105,7 @@ class FencedHistory:
 
     async def run(self, run: str) -> Mapping[str, Any] | None:
         """Return one run with all that is known of it, or None."""
-        return await self._history.run(run)
+        return await self._ask(lambda: self._history.run(run))
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         began = time.monotonic()

@@ -412,7 +412,8 @@ async def test_a_history_that_was_waited_for_in_vain_is_left_alone_for_a_while(d
     with pytest.raises(UnavailableError, match="is locked"):
         await fenced.record(_later(LOOK))
     database.record = records
-    for refused in (fenced.record(_later(LOOK)), fenced.evidence(LOOK.run), fenced.intervals(LOOK.run)):
+    reads = fenced.evidence(LOOK.run), fenced.intervals(LOOK.run), fenced.run(LOOK.run)
+    for refused in (fenced.record(_later(LOOK)), *reads):
         with pytest.raises(UnavailableError, match="is locked"):
             await refused
     assert len(await fenced.runs()) == 1, "people may ask for it all the same"
