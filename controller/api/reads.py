@@ -13,6 +13,7 @@ from controller.api.backend import Backend
 from controller.api.models import NAME, Events, Findings, Health, Rollouts
 from controller.api.problems import ProblemError
 from controller.api.stream import Change, Places, frames
+from controller.ports import Object, UnavailableError
 from controller.view import RolloutView, event_views, rollout_view, run_summary
 
 
@@ -57,7 +58,17 @@ async def list_rollouts(
 async def get_rollout(controller: Controller, namespace: Namespace, name: RolloutName) -> RolloutView:
     """Show one rollout with its steps, metrics, events and the RolloutPolicy itself."""
     policy = await controller.rollout(namespace, name)
-    return rollout_view(policy, await controller.events(namespace, name), with_object=True)
+    return rollout_view(policy, await _events(controller, namespace, name), with_object=True)
+
+
+async def _events(controller: Backend, namespace: str, name: str) -> list[Object]:
+    """Return the events of a rollout; where they cannot be read, the rollout is told all the same."""
+    try:
+        return await controller.events(namespace, name)
+    except UnavailableError as error:
+        about = {"namespace": namespace, "name": name}
+        words = f"the events of this rollout cannot be read: {error}"
+        return [{"type": "Warning", "reason": "EventsUnavailable", "message": words, "object": about}]
 
 
 @router.get("/v1/events", operation_id="listEvents", tags=["rollouts"])

@@ -9,6 +9,7 @@ from controller.api.app import create_app
 from controller.api.problems import KINDS
 from controller.api.security import MAX_BODY, content_policy
 from controller.api.stream import Places, frame, frames
+from controller.ports import UnavailableError
 from tests.support.fake_backend import FakeBackend, event, policy, running
 from tests.support.fake_run import fake_run
 
@@ -336,6 +337,17 @@ async def test_a_slow_reader_is_told_that_it_missed_changes():
     assert rest[0].startswith("event: reset")
     assert len(rest) < 5
     assert rest[-1] == frame({"type": "run", "object": {"number": 9}})
+
+
+def test_a_rollout_is_told_also_where_its_events_cannot_be_read(api, backend, monkeypatch):
+    async def forbidden(*_):
+        raise UnavailableError("not allowed to list events.events.k8s.io (403)")
+
+    monkeypatch.setattr(backend, "events", forbidden)
+    [told] = api.get("/v1/rollouts/ml/ranker").raise_for_status().json()["events"]
+    assert (told["type"], told["reason"], told["object"]) == ("Warning", "EventsUnavailable", "ml/ranker")
+    assert "not allowed to list events" in told["message"]
+    problem(api.get("/v1/events"), 503, "unavailable")
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
