@@ -53,6 +53,8 @@ class _Known:
     """The objects by kind and namespace: None in place of one that cannot be read."""
 
     places: dict[tuple[str, str], dict[str, Object | None]]
+    services: frozenset[tuple[str, str]]
+    """Kubernetes Services, by namespace and name: what stands behind them is for the cluster to say."""
 
     @classmethod
     def of(cls, objects: Sequence[Object], findings: Sequence[Finding], unread: Sequence[str]) -> _Known:
@@ -66,7 +68,8 @@ class _Known:
         for each in unread:
             kind, namespace, name = each.split("/", 2)
             places.setdefault((kind, namespace), {}).setdefault(name, None)
-        return cls(places)
+        names = (name_of(obj).split("/", 2) for obj in objects if _is_service(obj))
+        return cls(places, frozenset((namespace, name) for _, namespace, name in names))
 
     def named(self, kind: str, namespace: str) -> dict[str, Object | None]:
         """Return the objects of a kind in a namespace by name."""
@@ -80,6 +83,10 @@ class _Known:
             if obj is not None and any(same_host(each, host, namespace) for each in _hosts(obj))
         ]
         return None if not found and None in self.named(kind, namespace).values() else found
+
+
+def _is_service(obj: Object) -> bool:
+    return (obj.get("apiVersion"), obj.get("kind")) == ("v1", "Service")
 
 
 def _hosts(obj: Object) -> list[str]:
@@ -194,6 +201,8 @@ def _check_endpoints(
         return
     endpoints = [each for entry in entries for each in entry["spec"].get("endpoints", ())]
     if not endpoints:
+        if any(place == namespace and same_host(name, host, namespace) for place, name in known.services):
+            return
         message = f"the endpoints of {host} are not among these files; they may come from Kubernetes"
         yield problem("PS408", path, message)
     elif not any(labels.items() <= each.get("labels", {}).items() for each in endpoints):

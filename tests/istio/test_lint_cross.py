@@ -194,6 +194,20 @@ def test_variants_may_be_hosts_of_their_own():
     assert [(f.code, f.path) for f in lint(parts)] == [("PS408", "spec.variants[1].host")]
 
 
+def test_a_service_of_kubernetes_answers_for_its_endpoints():
+    parts = world()
+    parts.pop("se")
+    for kind, place, name, silent in (
+        ("v1", "ml", "ranker", True),
+        ("v1", "ml", "other", False),
+        ("v1", "shop", "ranker", False),
+        ("serving.knative.dev/v1", "ml", "ranker", False),
+    ):
+        service = {"apiVersion": kind, "kind": "Service", "metadata": {"namespace": place, "name": name}}
+        found = {finding.code for finding in lint({**parts, "se": service})}
+        assert found == (set() if silent else {"PS408"}), service
+
+
 def test_every_virtual_service_of_a_policy_is_looked_at():
     parts = world()
     parts["policy"]["spec"].pop("virtualService")

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from controller.cli import app
 from policies.parse import parse
 from policies.rules import check_all
 
@@ -13,6 +16,13 @@ def test_the_examples_are_without_findings():
         parsed = parse([(path.name, path.read_text()) for path in sorted(folder.glob("*.yaml"))])
         assert parsed.findings + check_all(parsed.policies, parsed.templates) == []
         assert parsed.policies
+
+
+@pytest.mark.parametrize("folder", ["minimal", "kubernetes"])
+def test_an_example_that_is_whole_passes_lint(folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        app(["lint", str(EXAMPLES / folder)])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "")
 
 
 def test_the_objects_of_the_minimal_example_fit_together():
