@@ -190,7 +190,8 @@ class Decision(Spec):
     min_samples: Count = 100
     """Requests each of control and candidate must have had before anything is concluded."""
     deadline: Duration = Duration(7_200_000)
-    """The longest a run may take without a decision."""
+    """The longest a run may take without a decision; while it is paused, or waits for an approval, this clock
+    stands still."""
     on_deadline: Literal["hold", "rollback", "promote"] = "hold"
     """What to do then."""
     on_no_data: Literal["hold", "rollback"] = "hold"
