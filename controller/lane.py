@@ -48,7 +48,12 @@ class Due(dict[int, list[Group]]):
     @property
     def total(self) -> int:
         """How many runs they have."""
-        return sum(len(group.held) for groups in self.values() for group in groups)
+        return len(self.entries)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Their policies."""
+        return [each.entry for groups in self.values() for group in groups for each in group.held]
 
 
 class Lane:

@@ -14,19 +14,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from controller.actions import ignored
+from controller.carrying import Carrier
 from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
-from controller.held import held
 from controller.idle import due
 from controller.inventory import Inventory, ref_of
 from controller.journal import Journal
-from controller.lane import Lane
 from controller.logs import begin_look
 from controller.lookout import Lookout
 from controller.ports import Applied, ConflictError, NotFoundError, UnavailableError
 from controller.rollout import Rollout
 from controller.scene import KINDS, MANAGER
-from controller.schedule import ITSELF, RETRY, SOON, Schedule
+from controller.schedule import ITSELF, RETRY, Schedule
 from controller.tracing import span
 from controller.usage import in_use
 from controller.watcher import Watcher
@@ -36,14 +35,12 @@ from controller.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from controller.decision import Judgement
     from controller.evidence import Collector
-    from controller.held import Held
     from controller.inventory import Entry
+    from controller.lane import Due, Lane
     from controller.ports import Clock, DataPlane, History, Object, Store
     from controller.record import Recorder
     from controller.scene import Scene
-    from controller.status import Status
 
 PATIENCE = 1.0
 """Seconds to wait for the end of a pass when what it knows is asked for."""
@@ -63,13 +60,14 @@ class Loop:
         self._writer = Writer(store, recorder)
         self._watcher = Watcher(collector, history, recorder)
         self._lookout = Lookout(store, recorder)
-        self._lane = Lane()
         self._schedule = Schedule(clock, collector.settle)
+        self._carrier = Carrier(
+            journal=self._journal, writer=self._writer, watcher=self._watcher, collector=collector,
+            recorder=recorder, schedule=self._schedule, clock=clock,
+        )  # fmt: skip
         self._passing = asyncio.Lock()
         self._known: set[str] = set()
         self._last_look = 0.0
-        self._verdicts: dict[str, Mapping[str, Any]] = {}
-        """The last verdict of an ordinary look, with all numbers, by policy key."""
 
     async def run(self) -> None:
         """Look whenever something is due, until cancelled."""
@@ -77,7 +75,7 @@ class Loop:
         try:
             self._schedule.wake()
             while True:
-                await self._schedule.wait(self._lane.next_look(self._collector.settle))
+                await self._schedule.wait(self.lane.next_look(self._collector.settle))
                 await self.look()
         finally:
             watcher.cancel()
@@ -86,7 +84,12 @@ class Loop:
 
     def verdict(self, key: str) -> Mapping[str, Any] | None:
         """Return a policy's last verdict with all numbers, for the API."""
-        return self._lane.verdict(key) if key in self._lane else self._verdicts.get(key)
+        return self._carrier.verdict(key)
+
+    @property
+    def lane(self) -> Lane:
+        """The runs that merely hold."""
+        return self._carrier.lane
 
     async def record(self) -> None:
         """Record what was looked at so far, unless that would have to wait for long."""
@@ -96,7 +99,7 @@ class Loop:
         except TimeoutError:
             return
         try:
-            await self._record_holds(everything=True)
+            await self._carrier.record_holds(everything=True)
         finally:
             self._passing.release()
 
@@ -163,7 +166,7 @@ class Loop:
         self._recorder.telemetry.looks.inc()
 
     def _put_off(self, until: float) -> bool:
-        for key in self._lane.leave():
+        for key in self.lane.leave():
             self._schedule.put(key, until)
         self._schedule.put_off(until)
         return True
@@ -176,9 +179,9 @@ class Loop:
         due = [
             self._rollout(entry, now)
             for key, entry in self._inventory.policies.items()
-            if key not in self._lane and self._schedule.is_due(key, now)
+            if key not in self.lane and self._schedule.is_due(key, now)
         ]
-        self._recorder.telemetry.rollouts_due.set(len(due) + self._lane.due(self._newest(now)).total)
+        self._recorder.telemetry.rollouts_due.set(len(due) + self.lane.due(self._newest(now)).total)
         await self._tell_ignored(due)
         asked = [rollout for rollout in due if rollout.asked]
         await self._open(asked)  # they do not wait for metrics
@@ -192,7 +195,7 @@ class Loop:
         others += await self._measure(others, now)
         await self._watcher.look_after(others, now)
         await self._decide(others)
-        await self._record_holds()
+        await self._carrier.record_holds()
 
     def _rollout(self, entry: Entry, now: float) -> Rollout:
         scene = entry.scene(self._inventory.objects(entry.policy.metadata.namespace))
@@ -220,17 +223,16 @@ class Loop:
         """Forget what is gone, tell of what cannot be read, and have what changed looked at."""
         policies = self._inventory.policies
         gone = self._known - policies.keys()
-        if any(key in self._lane for key in gone):
-            await self._record_holds(everything=True)
+        if any(key in self.lane for key in gone):
+            await self._carrier.record_holds(everything=True)
         stirred = self._inventory.stirred()
         for key in stirred | gone:
             self._schedule.forget(key)
         if self._collector.adopt(self._inventory.templates):
-            self._lane.leave()
-        self._lane.leave(self._lane.changed(policies, stirred, self._newest(now)))
+            self.lane.leave()
+        self.lane.leave(self.lane.changed(policies, stirred, self._newest(now)))
         for key in gone:
-            self._verdicts.pop(key, None)
-            self._recorder.forget(key)
+            self._carrier.forget(key)
         self._known = set(policies)
         for ref, problem in self._inventory.problems.items():
             self._recorder.failure("internal", problem, str(ref))
@@ -291,30 +293,38 @@ class Loop:
             for rollout in rollouts
             if rollout.run and rollout.dossier and rollout.measurable
         ]
+        waiting = self.lane.due(self._newest(now))
         try:
-            await self._collector.collect(owed, now, self._lane)
+            await self._collector.collect(owed, now, self.lane)
         except Exception as error:
             self._recorder.internal("metrics", error)
-            self._lane.leave()
+            self.lane.leave()
             for each in owed:
                 each.dossier.error = f"the metrics cannot be read: {error!r}"
         for rollout in rollouts:
             while rollout.dossier and rollout.dossier.warnings:
                 await self._recorder.warn(rollout.ref, *rollout.dossier.warnings.pop(0))
-        left = [self._rollout(self._inventory.policies[key], now) for key in self._lane.departed()]
+        self._tell(waiting)
+        left = [self._rollout(self._inventory.policies[key], now) for key in self.lane.departed()]
         await self._open(left)
         return left
+
+    def _tell(self, looked_at: Due) -> None:
+        """Tell whoever listens that there is something new of the runs in the lane."""
+        if self._recorder.news.is_heard:
+            for entry in looked_at.entries:
+                self._recorder.news.tell("rollout", entry.obj)
 
     async def _decide(self, rollouts: Sequence[Rollout]) -> None:
         """Decide and carry out; whoever waits for the proxies comes last, when these have been asked."""
         for rollout in rollouts:
             self._take_decision(rollout, NOT_APPLIED)
-        await self._carry_out([rollout for rollout in rollouts if not rollout.waits])
+        await self._carrier.carry_out([rollout for rollout in rollouts if not rollout.waits])
         waiting = [rollout for rollout in rollouts if rollout.waits]
         answers = await asyncio.gather(*(self._applied(rollout) for rollout in waiting))
         for rollout, applied in zip(waiting, answers, strict=True):
             self._take_decision(rollout, applied)
-        await self._carry_out(waiting)
+        await self._carrier.carry_out(waiting)
 
     def _take_decision(self, rollout: Rollout, applied: Applied) -> None:
         try:
@@ -334,68 +344,3 @@ class Loop:
             self._recorder.internal(rollout.key, error)
             return Applied(ok=False, detail=f"the proxies cannot be asked: {error!r}")
         return Applied(ok=bool(rollout.scene.virtual_services))
-
-    async def _carry_out(self, rollouts: Sequence[Rollout]) -> None:
-        decided = [rollout for rollout in rollouts if rollout.decision]
-        await self._journal.record(decided)
-        for rollout in decided:
-            if rollout.watch and not rollout.recorded:
-                self._watcher.drop(rollout.watch.run)
-            at = await self._enact(rollout) if rollout.may_go_on else self._schedule.soon(RETRY)
-            self._schedule.put(rollout.key, at)
-        entered = self._lane.enter([each for rollout in decided if (each := self._held(rollout))])
-        for key in entered:
-            self._schedule.forget(key)
-
-    async def _enact(self, rollout: Rollout) -> float:
-        """Carry a decision out; return when the rollout wants to be looked at again."""
-        case, decision = rollout.case, rollout.decision
-        if case is None or decision is None:
-            return self._schedule.soon(RETRY)
-        try:
-            stored, status = await self._writer.carry_out(rollout, case, decision)
-        except (ConflictError, NotFoundError) as error:
-            # somebody was faster: read again, decide again
-            self._recorder.failure("conflict", str(error), rollout.key)
-            return self._schedule.soon(SOON)
-        except UnavailableError as error:
-            self._recorder.failure("store", str(error), rollout.key)
-            return self._schedule.soon(RETRY)
-        except Exception as error:
-            self._recorder.internal(rollout.key, error)
-            return self._schedule.soon(RETRY)
-        rollout.carried_out = True
-        self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
-        return self._schedule.next_look(rollout, decision, case.now)
-
-    def _held(self, rollout: Rollout) -> Held | None:
-        """Return a rollout as it enters the lane, if nothing but time and evidence is waited for."""
-        run, dossier = rollout.run, rollout.dossier
-        if not (rollout.carried_out and rollout.measurable) or run is None or dossier is None:
-            return None
-        owed = Owed(rollout.entry.policy, run, rollout.scene.arms, dossier)
-        newest = self._collector.newest(self._clock.now(), owed.step)
-        return held(rollout, owed, self._collector.plain(owed), newest)
-
-    async def _record_holds(self, *, everything: bool = False) -> None:
-        """Record what was looked at in the lane, if it is time to; what cannot be recorded is read again."""
-        ticks = self._lane.record(self._clock.now(), everything=everything)
-        failed = {tick.policy for tick in ticks}
-        try:
-            failed = await self._journal.record_holds(ticks)
-        finally:
-            for key in self._lane.leave(failed):
-                self._schedule.put(key, self._schedule.soon(RETRY))
-
-    def _publish(
-        self, key: str, stored: Object, status: Status, judgement: Judgement, *, new_run: bool
-    ) -> None:
-        if new_run:
-            self._verdicts.pop(key, None)
-        elif judgement.known:
-            self._verdicts[key] = judgement.numbers
-        watch = status.run.watch if status.run else None
-        surges = len(watch.surges) if watch else 0
-        since = status.run.step_started_at if status.run and status.run.active else None
-        self._recorder.telemetry.show(key, status.weights, status.verdict, surges, since)
-        self._recorder.news.tell("rollout", stored)

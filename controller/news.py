@@ -18,6 +18,11 @@ class News:
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[dict[str, Any]]] = set()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._queues)
+
     def tell(self, type_: str, obj: Any) -> None:
         """Send {"type", "object"} to everyone who listens now."""
         for queue in self._queues:

@@ -51,7 +51,7 @@ class Told(Rig):
 
     def crash(self) -> None:
         super().crash()
-        self.loop._lane = self.lane()
+        self.loop._carrier.lane = self.lane()
 
     async def begin(self) -> None:
         await self.open(*self.services.values())
@@ -112,7 +112,7 @@ async def both(story: Sequence[Event]) -> tuple[list[Any], list[Any], int]:
             await rig.begin()
             for event in story:
                 await rig.tell(event)
-                most = max(most, len(rig.loop._lane))
+                most = max(most, len(rig.loop.lane))
             results.append(await rig.found(looks=("crash",) not in story))
             await rig.close()
     return results[0], results[1], most
@@ -176,7 +176,7 @@ async def held(rig: Rig, **decision: Any) -> None:
     """Have a run that is in the lane."""
     await rig.start(GOOD, minSamples=1_000_000, deadline="10h", **decision)
     await rig.run(23)
-    assert "default/ranker" in rig.loop._lane
+    assert "default/ranker" in rig.loop.lane
 
 
 async def test_looks_that_hold_are_recorded_together(rig: Rig) -> None:
@@ -203,7 +203,7 @@ async def test_looks_that_cannot_be_recorded_are_read_again(
 
     monkeypatch.setattr(rig.history, "record", full)
     await rig.run(5 * RECORD_LOOKS)
-    assert "default/ranker" not in rig.loop._lane
+    assert "default/ranker" not in rig.loop.lane
     monkeypatch.setattr(rig.history, "record", record)
     await rig.run(12)
     ends = await rig.ends()
@@ -265,3 +265,13 @@ async def test_asking_for_a_record_does_not_wait_for_a_long_pass(
     monkeypatch.setattr(controller.loop, "PATIENCE", 0.01)
     async with rig.loop._passing:
         await rig.loop.record()
+
+
+async def test_whoever_listens_hears_of_every_look_of_a_run_in_the_lane(rig: Rig) -> None:
+    await held(rig)
+    news = rig.loop._recorder.news.listen()
+    first = asyncio.ensure_future(anext(news))
+    await asyncio.sleep(0)
+    await rig.run(5)
+    assert (await first)["object"]["metadata"]["name"] == "ranker"
+    await news.aclose()

@@ -279,7 +279,7 @@ async def test_what_is_gone_is_forgotten(pair: Rig) -> None:
         b'penstock_decisions_total{action="Start",policy="default/other"}' not in pair.telemetry.exposition()
     )
     assert b'penstock_decisions_total{action="Start",policy="default/ranker"}' in pair.telemetry.exposition()
-    assert pair.loop._verdicts.keys() == {"default/ranker"}
+    assert pair.loop._carrier._verdicts.keys() == {"default/ranker"}
     assert pair.loop._schedule._due.keys() == {"default/ranker"}
     assert not pair.collector._dossiers, "both runs are over"
 
