@@ -45,6 +45,12 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stand
         yield stack
 
 
+async def command(stack: Standalone, verb: str, *options: str) -> None:
+    """Act as a user does, on the command line."""
+    done = await stack.cli(verb, "ranker", *options)
+    assert done.status == 0, done.err
+
+
 async def edit_weights(stack: Standalone, *weights: int) -> None:
     editor = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KUBECTL_EDIT, str(stack.layout.store), *map(str, weights), cwd=ROOT
@@ -91,19 +97,19 @@ async def test_with_on_drift_hold_the_edit_stays_the_run_holds_and_abort_works(s
 async def test_pause_holds_and_resume_goes_on(stack: Standalone) -> None:
     await stack.fresh_run()
     assert (await stack.cli("status", "ranker")).status == 3
-    await stack.act("pause")
+    await command(stack, "pause")
     await stack.until(lambda s: s.run and s.run.paused, "the pause")
     paused = await stack.cli("status", "ranker")
     assert paused.status == 4
     assert "pause" in paused.out.lower()
-    await stack.act("resume")
+    await command(stack, "resume")
     await stack.until(lambda s: s.run and not s.run.paused, "the end of the pause")
     assert (await stack.cli("status", "ranker")).status == 3
 
 
 async def test_a_paused_run_is_rolled_back_all_the_same_when_harm_is_proven(stack: Standalone) -> None:
     await stack.fresh_run()
-    await stack.act("pause")
+    await command(stack, "pause")
     await stack.until(lambda s: s.run and s.run.paused, "the pause")
     stack.candidate.error_rate = 0.6
     assert await stack.decided() == ("RolledBack", "Harmful")
@@ -112,10 +118,10 @@ async def test_a_paused_run_is_rolled_back_all_the_same_when_harm_is_proven(stac
 
 async def test_promote_skips_a_step_but_does_not_replace_the_proof_of_safety(stack: Standalone) -> None:
     await stack.fresh_run()
-    await stack.act("promote")
+    await command(stack, "promote")
     await stack.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
     assert await stack.weights() == [40, 60]
-    await stack.act("promote")
+    await command(stack, "promote")
     await stack.until_event("ActionRefused", "promote --full")
     assert await stack.weights() == [40, 60]
 
@@ -125,31 +131,33 @@ async def test_abort_rolls_back_and_retry_starts_another_run(stack: Standalone) 
     refused = await stack.cli("retry", "ranker")
     assert (refused.status, refused.out) == (1, "")
     assert "a run is in progress" in refused.err
-    await stack.abort()
+    await command(stack, "abort")
+    assert await stack.decided() == ("RolledBack", "Aborted")
+    assert await stack.weights() == [100, 0]
     aborted = await stack.cli("status", "ranker")
     assert aborted.status == 1
     assert "aborted by" in aborted.out
     refused = await stack.cli("pause", "ranker")
     assert (refused.status, refused.out) == (1, "")
     assert "no run is in progress" in refused.err
-    await stack.act("retry")
+    await command(stack, "retry")
     await stack.until(lambda s: s.run and s.run.number == run.number + 1, "another run")
 
 
 async def test_promote_full_goes_all_the_way_and_the_candidate_is_the_next_control(stack: Standalone) -> None:
     await stack.fresh_run()
-    await stack.act("promote", "--full")
+    await command(stack, "promote", "--full")
     assert await stack.decided() == ("Promoted", "PromotedByHand")
     assert await stack.weights() == [0, 100]
     assert (await stack.cli("status", "ranker", "--watch")).status == 0
     roles = (await stack.status()).roles
     assert roles
     assert (roles.control, roles.candidate) == ("candidate", "stable")
-    await stack.act("retry")
+    await command(stack, "retry")
     await stack.until(lambda s: s.run and s.run.active and s.run.control == "candidate", "the next run")
     await stack.under_way()
     assert await stack.weights() == [30, 70]
-    await stack.act("promote", "--full")
+    await command(stack, "promote", "--full")
     assert await stack.decided() == ("Promoted", "PromotedByHand")
     assert await stack.weights() == [100, 0]
 
