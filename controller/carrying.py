@@ -1,4 +1,4 @@
-"""What a pass ends in: decisions are recorded, carried out and shown, and whoever merely holds enters the lane.
+"""What a pass ends in: decisions are recorded, carried out and shown; whoever merely holds enters the lane.
 
 In this order, which makes a crash at any point harmless: history, status, traffic (docs/architecture.md).
 """
