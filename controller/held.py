@@ -121,5 +121,5 @@ def _until(case: Case) -> float:
     """Return when the step has been held long enough, or the deadline is over, whatever comes first."""
     run, step = case.run, case.steps[min(case.run.step, len(case.steps) - 1)]
     held_enough = (run.step_started_at or case.now) + step.hold.seconds - run.held
-    deadline = run.started_at + case.policy.spec.decision.deadline.seconds
+    deadline = run.started_at + run.waited + case.policy.spec.decision.deadline.seconds
     return min((at for at in (held_enough, deadline) if at > case.now), default=math.inf)
