@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
-STEPS = ({"weight": 30, "hold": "2s"}, {"weight": 60, "hold": "1h"}, {"weight": 80})
+STEPS = ({"weight": 30, "hold": "5s"}, {"weight": 60, "hold": "1h"}, {"weight": 80})
 LONGER_THAN_PATIENCE = ("--lease-seconds", "60")
 
 
@@ -57,6 +57,7 @@ async def two_seats(mesh: InCluster, *options: str) -> AsyncIterator[tuple[Seat,
         try:
             for seat in seats:
                 await mesh.ready(seat.replica)
+            await mesh.routed()
             leader = await mesh.leader()
             first, second = sorted(seats, key=lambda seat: seat.replica is not leader)
             yield first, second
@@ -72,7 +73,10 @@ async def test_leaders_that_are_stopped_cut_off_or_killed_are_followed_exactly(
         run = await mesh.under_way()
         late = threading.Event()
         first.proxy.on_write(1, lambda: (stop(first), late.wait(60)), match="/status")
+        await mesh.act("pause")
         await leads(mesh, second.replica)
+        await mesh.until(lambda s: s.run and s.run.paused, "the pause")
+        await mesh.act("resume")
         await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
         written = first.written()
         late.set()  # the write that the first one had begun arrives now
@@ -125,24 +129,26 @@ async def test_a_process_that_starts_again_in_its_pod_leads_at_once_even_if_the_
 ) -> None:
     """That it lives should not be: what each of them writes is guarded, so they only disturb each other."""
     mesh = InCluster(cluster, namespace, tmp_path, steps=LONG, history=postgres, start=False)
-    async with mesh, mesh.load:
+    async with mesh:
         first = await mesh.another(options=LONGER_THAN_PATIENCE)
-        run = await mesh.under_way()
-        pod = {"PENSTOCK_POD_UID": f"{namespace}-0"}
-        second = await mesh.another(options=LONGER_THAN_PATIENCE, env=pod)
-        await leads(mesh, second)
-        await mesh.ready(first)
-        await mesh.intervals(3)
-        assert await mesh.leader() is second
-        await second.stop(signal.SIGKILL)
-        await second.start(**pod)
-        await leads(mesh, second)
-        mesh.candidate.error_rate = 0.6
-        assert await mesh.decided() == ("RolledBack", "Harmful")
-        assert await mesh.weights() == [100, 0]
-        assert (await mesh.run()).id == run.id
-        assert terms(postgres, namespace) == 3
-        await assert_as_of_one_controller(mesh, [30])
+        await mesh.routed()
+        async with mesh.load:
+            run = await mesh.under_way()
+            pod = {"PENSTOCK_POD_UID": f"{namespace}-0"}
+            second = await mesh.another(options=LONGER_THAN_PATIENCE, env=pod)
+            await leads(mesh, second)
+            await mesh.ready(first)
+            await mesh.intervals(3)
+            assert await mesh.leader() is second
+            await second.stop(signal.SIGKILL)
+            await second.start(**pod)
+            await leads(mesh, second)
+            mesh.candidate.error_rate = 0.6
+            assert await mesh.decided() == ("RolledBack", "Harmful")
+            assert await mesh.weights() == [100, 0]
+            assert (await mesh.run()).id == run.id
+            assert terms(postgres, namespace) == 3
+            await assert_as_of_one_controller(mesh, [30])
 
 
 def stop(seat: Seat) -> None:
