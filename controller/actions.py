@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from controller.decision import Action
-from controller.status import COPY_OVER
+from controller.status import COPY_OVER, Status
 from controller.words import printable
 from policies.model import ManualAction
 
 if TYPE_CHECKING:
     from controller.ports import Object
-    from controller.status import Status
 
 ANNOTATION = "penstock.dev/action"
 """Holds the last action asked for: JSON {verb, nonce, actor}, or by hand `VERB:NONCE`."""
@@ -40,6 +39,14 @@ def pending(obj: Object, status: Status) -> Action | None:
     """Return the action that waits for an answer; an abort goes before anything else."""
     waiting = [action for action in _asked(obj)[0] if not status.has_answered(action.nonce)]
     return min(waiting, key=lambda action: action.verb != "abort", default=None)
+
+
+def is_asked(obj: Object) -> bool:
+    """Tell whether a policy asks for something that has no answer yet; one that cannot be read does not."""
+    try:
+        return pending(obj, Status.of(obj)) is not None
+    except (ValueError, KeyError, TypeError, AttributeError):  # the inventory says what is wrong with it
+        return False
 
 
 def untimely(verb: str, obj: Object) -> str:

@@ -89,6 +89,10 @@ class FencedHistory:
             self._lease.resign(str(error))
             raise
 
+    def hurry(self) -> None:
+        """Make calls fail soon that are not answered, also those under way."""
+        self._history.hurry()
+
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
         await self.claim()

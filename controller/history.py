@@ -38,6 +38,10 @@ T = TypeVar("T")
 WAIT_SECONDS = 5
 """How long to wait for a lock."""
 CONNECT_SECONDS = 3
+HURRIED_SECONDS = 1.5
+"""How long to wait for an answer while a rollback waits behind it."""
+HURRY_SECONDS = 10.0
+"""For so long after `hurry`."""
 
 
 class SqlHistory:
@@ -54,6 +58,10 @@ class SqlHistory:
         self._prepared = False
         self._term: tuple[str, int] | None = None
         """Scope and number of the term that this process claimed."""
+        self._hurried_until = 0.0
+        self._waits: set[asyncio.Timeout] = set()
+        self._given_up: asyncio.Future[Any] | None = None
+        """A call that nobody waits for any more; until its end there is no other."""
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -82,6 +90,17 @@ class SqlHistory:
     async def record(self, *ticks: Tick) -> None:
         """Write looks of different runs in one transaction; DeposedError, UnavailableError."""
         await self._run(history_rows.record, sorted(ticks, key=lambda tick: tick.run), self._term)
+
+    def hurry(self) -> None:
+        """Make calls fail soon that are not answered, also those under way: a rollback waits behind them.
+
+        Such a call goes on all the same. A look that it records late is there already when it comes again.
+        """
+        now = asyncio.get_running_loop().time()
+        self._hurried_until = now + HURRY_SECONDS
+        for wait in self._waits:
+            if wait.when() is None:
+                wait.reschedule(now + HURRIED_SECONDS)
 
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
@@ -113,7 +132,25 @@ class SqlHistory:
             except sa.exc.DBAPIError as error:
                 raise UnavailableError(f"the history {self._where} {_reason(error)}") from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        if self._given_up is not None and not self._given_up.done():
+            raise UnavailableError(f"the history {self._where} still does not answer")
+        return await self._answer(asyncio.get_running_loop().run_in_executor(self._thread, call))
+
+    async def _answer(self, answer: asyncio.Future[T]) -> T:
+        """Wait for an answer, for a short time only while there is a hurry."""
+        hurried = asyncio.get_running_loop().time() < self._hurried_until
+        try:
+            async with asyncio.timeout(HURRIED_SECONDS if hurried else None) as wait:
+                self._waits.add(wait)
+                try:
+                    return await asyncio.shield(answer)
+                finally:
+                    self._waits.discard(wait)
+        except TimeoutError:
+            self._given_up = answer
+            raise UnavailableError(
+                f"the history {self._where} does not answer: nothing within {HURRIED_SECONDS:g} s"
+            ) from None
 
 
 def _engine(url: str) -> sa.Engine:

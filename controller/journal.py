@@ -32,12 +32,20 @@ class Journal:
     async def record(self, rollouts: Sequence[Rollout]) -> None:
         """Record what was seen and decided; afterwards each rollout says whether it `may_go_on`.
 
-        All that merely hold are one transaction, each other decision is one of its own.
+        All that merely hold are one transaction, each other decision is one of its own, rollbacks first.
         """
         news = [rollout for rollout in rollouts if rollout.tick and rollout.tick.decision is not None]
         holds = [rollout for rollout in rollouts if rollout.tick and rollout.tick.decision is None]
-        for group in ([holds] if holds else []) + [[rollout] for rollout in news]:
+        urgent = [rollout for rollout in news if rollout.is_undelayed]
+        if urgent:
+            self.hurry()
+        calm = [rollout for rollout in news if not rollout.is_undelayed]
+        for group in [[each] for each in urgent] + ([holds] if holds else []) + [[each] for each in calm]:
             await self._write(group)
+
+    def hurry(self) -> None:
+        """Wait no longer than shortly for a history that does not answer: a rollback waits behind it."""
+        self._history.hurry()
 
     async def record_holds(self, ticks: Sequence[Tick]) -> set[str]:
         """Record looks that merely held; return the policies whose looks could not be recorded."""

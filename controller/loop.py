@@ -13,7 +13,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.actions import ignored
+from controller.actions import ignored, is_asked
 from controller.carrying import Carrier
 from controller.decision import NOT_APPLIED
 from controller.evidence import Owed, UnjudgeableError
@@ -136,6 +136,8 @@ class Loop:
                 return
         elif kind == "RolloutPolicy":
             self._schedule.forget(f"{namespace}/{name}")
+            if is_asked(obj):
+                self._journal.hurry()  # the look that is under way may wait for a history that hangs
         elif kind == "MetricTemplate":
             self._schedule.forget_all(but=lambda key: not key.startswith(f"{namespace}/"))
         self._schedule.wake()

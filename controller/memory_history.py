@@ -110,6 +110,9 @@ class MemoryHistory:
         rows.append(json.dumps(row, separators=(",", ":")))
         self._oldest.append(rows)
 
+    def hurry(self) -> None:
+        """Nothing is ever waited for."""
+
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
         kept = self._runs.get(run)

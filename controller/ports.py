@@ -199,6 +199,9 @@ class History(Protocol):
         UnavailableError.
         """
 
+    def hurry(self) -> None:
+        """Make calls fail soon that are not answered, also those under way: a rollback waits behind them."""
+
     async def evidence(self, run: str) -> tuple[int, Mapping[str, Any]] | None:
         """Return (cursor, evidence) of the last look of a run, or None."""
 

@@ -130,7 +130,12 @@ class Rollout:
     @property
     def may_go_on(self) -> bool:
         """Whether the decision may be carried out: it is recorded, or it never waits for that."""
-        return self.recorded or (self.decision is not None and self.decision.action in UNDELAYED)
+        return self.recorded or self.is_undelayed
+
+    @property
+    def is_undelayed(self) -> bool:
+        """Whether the decision never waits for its record."""
+        return self.decision is not None and self.decision.action in UNDELAYED
 
     def decide(self, now: float, applied: Applied = NOT_APPLIED) -> None:
         """Take the decision for this moment."""

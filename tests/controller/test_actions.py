@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.actions import ANNOTATION, ignored, pending, request, untimely
+from controller.actions import ANNOTATION, ignored, is_asked, pending, request, untimely
 from controller.decision import Action, Judgement
 from controller.machine import decide
 from controller.status import KEPT_ANSWERS, Copying, LastAction, Status
@@ -81,6 +81,17 @@ def test_what_is_malformed_is_no_action_and_is_told(text: str, words: str) -> No
 def test_who_asks_cannot_command_the_terminal_of_whoever_reads_it() -> None:
     text = json.dumps({"verb": "abort", "nonce": "1", "actor": "ann\x1b[2J\n\ud800"})
     assert pending(asking(text), FRESH) == Action("1", "abort", "ann�[2J �")
+
+
+@pytest.mark.parametrize(("obj", "expected"), [
+    (asking("abort:1"), True),
+    (asking(spec={"verb": "abort", "nonce": "1"}), True),
+    ({**asking("abort:1"), "status": {"answered": ["abort:1"]}}, False),
+    ({**asking("abort:1"), "status": {"run": 7}}, False),
+    ({"metadata": {}}, False),
+])  # fmt: skip
+def test_whether_somebody_waits_for_an_answer_can_be_told_of_any_object(obj: Any, expected: bool) -> None:
+    assert is_asked(obj) is expected
 
 
 def test_a_malformed_annotation_does_not_hide_the_action_of_the_spec() -> None:

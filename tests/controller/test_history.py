@@ -11,11 +11,13 @@ import math
 import socket
 import sqlite3
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controller import history_rows
 from controller.fenced import DeposedError, FencedHistory
 from controller.history import SqlHistory
 from controller.memory_history import MemoryHistory
@@ -419,6 +421,36 @@ async def test_a_history_that_was_waited_for_in_vain_is_left_alone_for_a_while(d
     assert len(await fenced.runs()) == 1, "people may ask for it all the same"
     monkeypatch.setattr("controller.fenced.time.monotonic", lambda: math.inf)
     await fenced.record(_later(LOOK))
+
+
+@pytest.mark.parametrize("first", ["call", "hurry"])
+async def test_in_a_hurry_nobody_waits_for_an_answer_for_long(first, tmp_path, monkeypatch):
+    monkeypatch.setattr("controller.history.HURRIED_SECONDS", 0.05)
+    history, answer, begun = await SqlHistory.open(f"sqlite:///{tmp_path / 'history.db'}"), Event(), Event()
+    record = history_rows.record
+
+    def slowly(*arguments):
+        begun.set()
+        answer.wait(60)
+        return record(*arguments)
+
+    monkeypatch.setattr("controller.history_rows.record", slowly)
+    if first == "hurry":
+        history.hurry()
+    late = asyncio.create_task(history.record(LOOK))
+    await asyncio.to_thread(begun.wait)
+    history.hurry()
+    with pytest.raises(UnavailableError, match=r"does not answer: nothing within 0\.05 s"):
+        await late
+    with pytest.raises(UnavailableError, match="still does not answer"):
+        await history.evidence(LOOK.run)
+    answer.set()
+    await history._given_up
+    assert (await history.evidence(LOOK.run))[0] == LOOK.cursor, "what comes late is kept all the same"
+    monkeypatch.setattr("controller.history_rows.record", record)
+    await history.record(LOOK)
+    assert len((await history.run(LOOK.run))["ticks"]) == 1
+    await history.close()
 
 
 @pytest.mark.real

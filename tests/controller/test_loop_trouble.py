@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import controller.judging
 import controller.rollout
+from controller import history_rows
 from controller.ports import Applied, ConflictError, Reading, Ref, UnavailableError
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended, manifests
 from tests.support.simulated import Service
@@ -240,6 +242,36 @@ async def test_an_abort_does_not_wait_for_prometheus(pair: Rig) -> None:
     assert not looking.done()
     hanging.set()
     await looking
+
+
+@pytest.mark.parametrize("asked", ["before the look", "while it waits"])
+async def test_an_abort_does_not_wait_for_a_history_that_hangs(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr("controller.history.HURRIED_SECONDS", 0.1)
+    await rig.start(GOOD, minSamples=1_000_000)
+    await rig.run(12)
+    hangs, answer, record = Event(), Event(), history_rows.record
+
+    def hanging(*arguments: Any) -> None:
+        hangs.set()
+        answer.wait(60)
+        record(*arguments)
+
+    monkeypatch.setattr("controller.history_rows.record", hanging)
+    looking = asyncio.create_task(rig.run(0 if asked == "before the look" else 120))
+    assert asked == "before the look" or await asyncio.to_thread(hangs.wait, 30)
+    await rig.act("abort")
+    async with asyncio.timeout(30):
+        while await rig.weights() != [100, 0]:
+            await (rig.looks(1) if looking.done() else asyncio.sleep(0.01))
+    assert hangs.is_set()
+    assert not answer.is_set()
+    looking.cancel()
+    await asyncio.wait([looking])
+    answer.set()
+    await rig.run(5)
+    assert (await rig.whole())["outcome"] == "RolledBack"
 
 
 async def test_a_rollback_that_is_due_does_not_wait_for_another_rollouts_proxies(pair: Rig) -> None:
