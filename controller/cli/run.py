@@ -52,7 +52,11 @@ HistoryUrl = Annotated[
     ),
 ]
 ApiAddress = Annotated[
-    str, typer.Option(help="HOST:PORT of API, health and metrics.", envvar="PENSTOCK_API_ADDRESS")
+    str,
+    typer.Option(
+        help="HOST:PORT of API, health and metrics. Reading them needs no token.",
+        envvar="PENSTOCK_API_ADDRESS",
+    ),
 ]
 TokenFile = Annotated[
     Path | None,
@@ -105,7 +109,7 @@ def start(
     namespace: Namespaces = None,
     prometheus_url: PrometheusUrl = "",
     history_url: HistoryUrl = "sqlite:///penstock.db",
-    api_address: ApiAddress = "0.0.0.0:7420",
+    api_address: ApiAddress = "127.0.0.1:7420",
     token_file: TokenFile = None,
     lease_name: LeaseName = "penstock",
     lease_namespace: LeaseNamespace = None,
@@ -147,7 +151,7 @@ def _namespaces(names: Sequence[str]) -> tuple[str, ...]:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and int(port) < 65536):
-        fail(f"--api-address must be HOST:PORT, such as 0.0.0.0:7420, not {text}", 2)
+        fail(f"--api-address must be HOST:PORT, such as 127.0.0.1:7420, not {text}", 2)
     return host.strip("[]"), int(port)
 
 

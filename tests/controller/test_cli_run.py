@@ -1,9 +1,12 @@
 """What `penstock run` says before it runs; that it runs is shown in tests/e2e/cluster."""
 
+import inspect
+
 import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
+from controller.cli.run import start
 
 GOOD = ("run", "--prometheus-url", "http://127.0.0.1:1")
 
@@ -65,3 +68,7 @@ def test_a_kubeconfig_that_is_not_there_is_one_line(tmp_path):
 def test_options_can_come_from_the_environment():
     ended = _run("run", PENSTOCK_PROMETHEUS_URL="http://127.0.0.1:1", PENSTOCK_API_ADDRESS="nonsense")
     assert "nonsense" in ended.stderr
+
+
+def test_without_an_address_only_this_machine_can_read():
+    assert inspect.signature(start).parameters["api_address"].default == "127.0.0.1:7420"
