@@ -123,12 +123,13 @@ class Inventory:
         """Take in what changed since the last time. UnavailableError."""
         if self._version:
             try:
-                self._version, events = await self._store.changes(KINDS, self._version)
+                version, events = await self._store.changes(KINDS, self._version)
             except ConflictError:  # too long ago
                 self._version = ""
             else:
                 for event in events:
                     self._take(ref_of(event.object), None if event.type == "DELETED" else event.object)
+                self._version = version  # now, not before: what could not be taken in comes again
         if not self._version:
             await self._list()
         for ref in list(self._unrecalled):
@@ -199,6 +200,8 @@ class Inventory:
             status = Status.of(obj)
             seen = old.seen if old.status.weights == status.weights else None
             self.policies[_key(ref)] = replace(old, obj=obj, status=status, seen=seen)
+            if old.invalid:
+                self.problems[ref] = old.invalid
             return
         self._specs_changed = True
         if obj is None:

@@ -67,6 +67,8 @@ class Loop:
         )  # fmt: skip
         self._passing = asyncio.Lock()
         self._known: set[str] = set()
+        self._troubled: dict[str, str] = {}
+        """Objects that could not be read at the last pass, and why."""
         self._last_look = 0.0
 
     async def run(self) -> None:
@@ -179,12 +181,12 @@ class Loop:
         await self._tidy(now)
         await self._tell_unusable(now)
         due = [
-            self._rollout(entry, now)
+            rollout
             for key, entry in self._inventory.policies.items()
             if key not in self.lane and self._schedule.is_due(key, now)
+            if (rollout := await self._begun(entry, now))
         ]
         self._recorder.telemetry.rollouts_due.set(len(due) + self.lane.due(self._newest(now)).total)
-        await self._tell_ignored(due)
         asked = [rollout for rollout in due if rollout.asked]
         await self._open(asked)  # they do not wait for metrics
         await self._decide(asked)
@@ -198,6 +200,18 @@ class Loop:
         await self._watcher.look_after(others, now)
         await self._decide(others)
         await self._carrier.record_holds()
+
+    async def _begun(self, entry: Entry, now: float) -> Rollout | None:
+        """Return a rollout as its look begins; tell why an action that was asked for will not happen."""
+        try:
+            rollout = self._rollout(entry, now)
+            # no words: it is over, and told again when it comes back
+            await self._recorder.warn_once(rollout.ref, "ActionIgnored", ignored(entry.obj, entry.status))
+        except Exception as error:
+            self._recorder.internal(entry.policy.key, error)
+            self._schedule.put(entry.policy.key, self._schedule.soon(RETRY))
+            return None
+        return rollout
 
     def _rollout(self, entry: Entry, now: float) -> Rollout:
         scene = entry.scene(self._inventory.objects(entry.policy.metadata.namespace))
@@ -236,8 +250,12 @@ class Loop:
         for key in gone:
             self._carrier.forget(key)
         self._known = set(policies)
-        for ref, problem in self._inventory.problems.items():
-            self._recorder.failure("internal", problem, str(ref))
+        problems = {str(ref): problem for ref, problem in self._inventory.problems.items()}
+        for about in self._troubled.keys() - problems.keys():
+            self._recorder.recovered("internal", about)
+        for about, problem in problems.items() - self._troubled.items():
+            self._recorder.failure("internal", problem, about)
+        self._troubled = problems
         runs = [entry.status.run for entry in policies.values() if entry.status.run]
         self._collector.keep(run.id for run in runs if run.active)
         self._lookout.keep(run.id for run in runs if run.active)
@@ -258,13 +276,6 @@ class Loop:
                 continue  # it has changed already, and will be read again
             except Exception as error:
                 self._recorder.internal(str(ref), error)
-
-    async def _tell_ignored(self, rollouts: Sequence[Rollout]) -> None:
-        """Say why an action that was asked for will not happen."""
-        for rollout in rollouts:
-            why = ignored(rollout.entry.obj, rollout.entry.status)
-            if why:
-                await self._recorder.warn_once(rollout.ref, "ActionIgnored", why)
 
     async def _open(self, rollouts: Sequence[Rollout]) -> None:
         """Get what is known of every open run."""
@@ -338,11 +349,9 @@ class Loop:
 
     async def _applied(self, rollout: Rollout) -> Applied:
         try:
-            for _, obj in rollout.scene.virtual_services:
-                applied = await self._dataplane.applied(obj)
-                if not applied.ok:
-                    return applied
+            found = [await self._dataplane.applied(obj) for _, obj in rollout.scene.virtual_services]
         except Exception as error:
             self._recorder.internal(rollout.key, error)
             return Applied(ok=False, detail=f"the proxies cannot be asked: {error!r}")
-        return Applied(ok=bool(rollout.scene.virtual_services))
+        waiting = [each for each in found if not each.ok]
+        return max(waiting, key=lambda each: each.retry_after or 0.0, default=Applied(ok=bool(found)))

@@ -129,6 +129,8 @@ def _deadline(case: Case) -> Decision | None:
     rule = case.policy.spec.decision
     if _person(case) or case.world.behind or not _late(case) or rule.on_deadline == "hold":
         return None
+    if rule.on_deadline == "promote" and CANNOT_START in case.world.failing:
+        return None  # all traffic would be too much for those of its pods that are there
     message = (
         f"no decision within {rule.deadline}: {case.judgement.sentence}; "
         f"the policy says onDeadline: {rule.on_deadline}"

@@ -122,11 +122,12 @@ class _Controller:
             self._telemetry.stale.labels(resource.kind).set_function(stale)
         self._history = await _history(options.history_url)
         process.closing(self._history.close)
+        reports = await self._reports()
         self._metrics = PrometheusMetrics(options.prometheus_url)
         process.closing(self._metrics.close)
         self._lease = self._fence()
         backend = ControllerBackend(
-            store=self._store.unfenced(), events=self._store, history=self._history, looks=self,
+            store=self._store.unfenced(), events=self._store, history=reports, looks=self,
             telemetry=self._telemetry, news=self._news, checks=self._checks(), findings=list,
             tolerated=("prometheus",),
         )  # fmt: skip
@@ -138,6 +139,14 @@ class _Controller:
         process.run(self._follow(), "follow")
         where = ", ".join(options.namespaces) or "all namespaces"
         announce(f"Penstock serves {where} of {self._kube.server} at {options.host}:{options.port}")
+
+    async def _reports(self) -> SqlHistory | MemoryHistory:
+        """Return the history as readers get it: a database by a connection that no rollback waits for."""
+        if isinstance(self._history, MemoryHistory):
+            return self._history
+        reports = await _history(self._options.history_url)
+        self._process.closing(reports.close)
+        return reports
 
     def _fence(self) -> Lease:
         """Return the lease, asked before each write."""

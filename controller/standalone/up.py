@@ -116,8 +116,10 @@ class _Controller:
         self._process.closing(closing(listener.close))
         store = await LocalStore.open(layout.store)
         self._process.closing(store.close)
-        history = await SqlHistory.open(options.history_url or f"sqlite:///{layout.history}")
+        history_url = options.history_url or f"sqlite:///{layout.history}"
+        history, reports = await SqlHistory.open(history_url), await SqlHistory.open(history_url)
         self._process.closing(history.close)
+        self._process.closing(reports.close)  # who reads has a connection that no rollback waits for
         translation = Options(folder=str(layout.xds), address=options.address, publish=options.publish)
         folder = Folder(layout.root, store, validate=lambda parsed: validate(parsed, translation))
         for finding in (await folder.sync()).refused:
@@ -133,7 +135,7 @@ class _Controller:
             recorder=Recorder(store, telemetry, news), clock=SystemClock(),
         )  # fmt: skip
         backend = ControllerBackend(
-            store=store, events=store, history=history, looks=loop, telemetry=telemetry,
+            store=store, events=store, history=reports, looks=loop, telemetry=telemetry,
             news=news, checks=self._checks(store, metrics, dataplane),
             findings=lambda: _as_dicts(folder.findings),
         )  # fmt: skip

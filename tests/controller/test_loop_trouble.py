@@ -11,12 +11,15 @@ import pytest
 import controller.judging
 import controller.rollout
 from controller import history_rows
+from controller.loop import Loop
 from controller.ports import Applied, ConflictError, Reading, Ref, UnavailableError
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended, manifests
 from tests.support.simulated import Service
 
 if TYPE_CHECKING:
+    from controller.inventory import Entry
     from controller.ports import Object
+    from controller.rollout import Rollout
 
 OTHER = POLICY._replace(name="other")
 
@@ -389,3 +392,36 @@ async def test_a_store_that_is_down_costs_one_look_a_second_and_holds_up_nothing
 
 def _looks(rig: Rig) -> float:
     return rig.telemetry.looks._value.get()
+
+
+async def test_a_rollout_that_cannot_even_be_begun_leaves_the_others_alone(
+    pair: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Loop._rollout
+
+    def broken(self: Loop, entry: Entry, now: float) -> Rollout:
+        if entry.policy.metadata.name == "ranker":
+            raise ArithmeticError
+        return begin(self, entry, now)
+
+    monkeypatch.setattr(Loop, "_rollout", broken)
+    await pair.run(300, until=ended, name="other")
+    assert ended(await pair.status("other"))
+    assert not ended(await pair.status())
+
+
+async def test_the_same_trouble_with_an_object_is_told_again_after_it_was_over(
+    pair: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> int:
+        return sum("RolloutPolicy/default/ranker" in record.message for record in caplog.records)
+
+    caplog.set_level("INFO")
+    good = (await pair.store.get(POLICY))["spec"]["service"]["host"]
+    for number in (1, 2):
+        await pair.patch(POLICY, "/spec/service/host", "")
+        await pair.looks(5)
+        assert told() == 2 * number - 1
+        await pair.patch(POLICY, "/spec/service/host", good)
+        await pair.looks(5)
+        assert told() == 2 * number, "that it works again"

@@ -379,6 +379,14 @@ def test_with_all_traffic_there_is_nothing_to_measure_and_silence_is_no_reason()
     assert outcome(later) == ("Promote", "Safe", {"stable": 0, "candidate": 100})
 
 
+def test_a_deadline_promotes_no_candidate_whose_pods_cannot_start():
+    here, late = world(failing=UNSTARTED), policy(onDeadline="promote", deadline="1m")
+    decision = decide(late, open_run(started_at=NOW - 600), here, UNDECIDED, NOW)
+    assert (decision.action, decision.reason) == ("Hold", "CannotStart")
+    decision = decide(late, open_run(started_at=NOW - 600), world(), UNDECIDED, NOW)
+    assert (decision.action, decision.reason) == ("Promote", "DeadlineExceeded")
+
+
 @pytest.mark.parametrize("rule", [{"onNoData": "rollback"}, {"onDeadline": "promote", "deadline": "2m"}])
 def test_after_an_absence_no_rule_of_time_decides_before_all_is_read(rule: dict[str, str]) -> None:
     """The traffic went on while nobody looked; what it showed comes first, and harm wins even then."""
