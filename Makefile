@@ -34,7 +34,7 @@ test: setup  ## Every test: unit, property, contract and real processes
 	@tools/postgresql.sh
 	@tools/openssl.sh
 	@$(BIN)/python -m cluster --build-only || [ "$$CI" != true ]
-	@$(BIN)/python -m pytest -q
+	@tools/tests.sh $(BIN)/python
 
 check: setup  ## Lint, types, import contracts, generated files
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(MAKE) -s generate CHECK=--check
