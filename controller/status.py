@@ -7,6 +7,7 @@ no write.
 
 from __future__ import annotations
 
+import operator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -190,7 +191,8 @@ class Status(Part):
     summary: str = ""
     verdict: str = ""
     roles: Roles | None = None
-    weights: dict[str, int] = Field(default_factory=dict)
+    weights: dict[str, int] = Field(default_factory=dict, exclude_if=operator.not_)
+    """What is wanted; before the first run nothing, which `kubectl get` would print as {}."""
     run: Run | None = None
     settled: dict[str, str] = Field(default_factory=dict)
     """Revision per variant that needs no run: it was judged, or it was the control."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,10 +10,8 @@ from controller.conditions import looked_at, with_conditions
 from controller.decision import Judgement, World
 from controller.machine import decide
 from controller.ports import Applied
+from controller.status import Status
 from tests.support.situations import NOW, judged, on_step, open_run, policy, world
-
-if TYPE_CHECKING:
-    from controller.status import Status
 
 RESTING = {"stable": 100, "candidate": 0}
 
@@ -127,3 +124,10 @@ def test_a_status_that_was_found_to_stay_stays_while_what_was_looked_at_is_the_s
             stays = with_conditions(again, there, found, now=then, generation=3) == told
             same = looked_at(decision, around, judgement, 3) == looked_at(other, there, found, 3)
             assert stays or not same
+
+
+def test_weights_are_left_out_before_there_are_any() -> None:
+    """The WEIGHT column of `kubectl get` would print them as {}."""
+    assert "weights" not in Status().dump()
+    assert Status.of({"status": Status().dump()}) == Status()
+    assert Status(weights={"stable": 100}).dump()["weights"] == {"stable": 100}
