@@ -92,8 +92,8 @@ class Carrier:
         if not (rollout.carried_out and rollout.measurable) or run is None or dossier is None:
             return None
         owed = Owed(rollout.entry.policy, run, rollout.scene.arms, dossier)
-        newest = self._collector.newest(self._clock.now(), owed.step)
-        return held(rollout, owed, self._collector.plain(owed), newest)
+        window = self._collector.window(owed, self._clock.now())
+        return held(rollout, owed, self._collector.plain(owed), window)
 
     async def record_holds(self, *, everything: bool = False) -> None:
         """Record what was looked at in the lane, if it is time to; what cannot be recorded is read again."""

@@ -112,6 +112,10 @@ class Dossier:
             self.coverage = {name: each.measured(more) for name, each in self.coverage.items()}
             self.judge(glance)
 
+    def succeed(self, former: Dossier) -> None:
+        """Go on where the dossier of another question ended, whose looks may still have to be recorded."""
+        self.cursor, self.earlier = max(self.cursor, former.cursor), former.earlier
+
     @property
     def unrecorded(self) -> bool:
         """Whether anything was taken in that is not recorded yet."""

@@ -146,6 +146,8 @@ class Collector:
                 dossier.calibration = dossier.calibration.remembering(rows)
             if dossier.engine and not dossier.engine.complete:
                 dossier.engine.refill(dossier.design, await self._history.intervals(run.id))
+            if known:
+                dossier.succeed(known[2])
         self._dossiers[run.id] = policy, self.templates, dossier
         return dossier
 

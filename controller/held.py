@@ -71,14 +71,15 @@ class Held:
         )
 
 
-def held(rollout: Rollout, owed: Owed, plain: Plain, newest: int) -> Held | None:
+def held(rollout: Rollout, owed: Owed, plain: Plain, window: tuple[int, int]) -> Held | None:
     """Return a run that was just looked at as it is held in the lane; None if it needs ordinary looks.
 
-    `newest`: the end of the last interval that is over.
+    `window`: start and end of what it is owed. In the lane the next interval begins where the last one ended:
+    a run whose weights changed since then is owed a later one.
     """
     case, dossier = rollout.case, owed.dossier
     dispersion = None if plain.delayed else plain.divisor(dossier.calibration)
-    if case is None or dispersion is None or dossier.cursor != newest:
+    if case is None or dispersion is None or window != (dossier.cursor, dossier.cursor):
         return None
     if not (_stands(rollout, case) and _is_measured(owed)):
         return None

@@ -1,0 +1,70 @@
+"""Where a run enters and leaves the lane: nothing is judged, lost or forgotten that would not be without it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from controller.lane import Lane
+from tests.controller.test_lane import Closed, told
+from tests.support.rig import GOOD, POLICY, Rig, manifests
+from tests.support.simulated import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+STEPS = [{"weight": 20, "hold": "10s"}, {"weight": 50, "hold": "40s"}, {"weight": 60}]
+
+
+async def begun(folder: Path, lane: Callable[[], Lane], **decision: Any) -> Rig:
+    rig = Rig(folder)
+    await rig.open(Service("ranker", dict(GOOD)))
+    rig.loop._carrier.lane = lane()
+    objects = manifests(**decision)
+    objects[0]["spec"]["strategy"]["canary"]["steps"] = STEPS
+    await rig.put(*objects)
+    return rig
+
+
+async def both(story: Callable[[Rig], Awaitable[Any]], **decision: Any) -> tuple[list[Any], list[Any]]:
+    """Return what the history has of the run after a story, with the lane and without."""
+    results = []
+    for lane in (Lane, Closed):
+        with tempfile.TemporaryDirectory() as folder:
+            rig = await begun(Path(folder), lane, **decision)
+            await story(rig)
+            results.append([await rig.whole(), (await rig.status()).dump(), await rig.weights()])
+            await rig.close()
+    return results[0], results[1]
+
+
+async def middle(rig: Rig) -> None:
+    """Be at a step in the middle that is held for a while."""
+    await rig.run(45)
+    assert await rig.weights() == [50, 50]
+
+
+async def edited(rig: Rig) -> None:
+    """Ask another question while looks are not recorded yet."""
+    await middle(rig)
+    await rig.patch(POLICY, "/spec/metrics/0/margin", "50%")
+    await rig.run(12)
+
+
+async def edited_and_aborted(rig: Rig) -> None:
+    await middle(rig)
+    await rig.patch(POLICY, "/spec/metrics/0/margin", "50%")
+    await rig.act("abort")
+    await rig.run(7)
+
+
+@pytest.mark.parametrize("story", [middle, edited, edited_and_aborted])
+def test_a_step_in_the_middle_ends_the_same_with_and_without_the_lane(
+    story: Callable[[Rig], Awaitable[None]],
+) -> None:
+    with_lane, without = asyncio.run(both(story, minSamples=50))
+    assert told(with_lane) == told(without)
