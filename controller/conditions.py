@@ -1,9 +1,9 @@
 """From a decision to what humans and scripts read: conditions and the one-line summary. Pure.
 
 Conditions follow kstatus, so `kubectl wait`, Flux and Argo CD understand them: Ready (nothing in progress
-and nothing wrong), Reconciling (a run is going on), Stalled (it cannot go on by itself), and our own:
-Progressing, Paused, Healthy (no harm shown, and no surge after a promotion), TrafficApplied,
-MetricsAvailable.
+and nothing wrong), Reconciling (a run is going on, or a new revision is on its way to one), Stalled (it
+cannot go on by itself), and our own: Progressing, Paused, Healthy (no harm shown, and no surge after a
+promotion), TrafficApplied, MetricsAvailable.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ DRIFTED = frozenset({"Drift", "Contested"})
 """Those that say that the weights are not the wanted ones, and who changed them."""
 PASSING = frozenset({"Writing", "WaitingForProxies", "CatchingUp", "Measuring"})
 """Reasons that pass by themselves, mostly within seconds: the words before them stay while they are true."""
+ROLLING_OUT = "RollingOut"
+"""Reason to hold while a new revision rolls out, which makes how the last run ended a thing of the past."""
 DECIDED = PROGRESS | {"Paused"}
 """Conditions that say what was decided last."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede", "Delete"})
@@ -87,9 +89,10 @@ def with_conditions(
     """Return the decision's status with generation, verdict, summary and all conditions."""
     status, run = decision.status, decision.status.run
     active = run is not None and run.active
-    busy = active or (run is not None and run.copies)
+    coming = decision.reason == ROLLING_OUT
+    busy = active or coming or (run is not None and run.copies)
     failed = run is not None and run.outcome == "RolledBack"
-    stalled = (failed and not active) or decision.reason in STALLED
+    stalled = (failed and not coming) or decision.reason in STALLED
     silent = bool(world.metrics_error) or (active and "NoData" in {judgement.kind, decision.reason})
     harmed = failed and run is not None and run.reason == "Harmful"
     invalid = active and judgement.kind == "Invalid"
@@ -106,6 +109,8 @@ def with_conditions(
     if run is not None and run.copying is not None:
         table = (*table, ("Copied", run.copying.phase == "Done"))
     told = _told(status, table) if decision.reason in PASSING else {}
+    if coming:
+        told = dict.fromkeys(PROGRESS, (ROLLING_OUT, _awaited(decision)))
     for type_, value in table:
         reason, message = (
             _why_copy(type_, run) or told.get(type_) or _why(type_, decision, world, judgement, run)
@@ -185,6 +190,8 @@ def summary(decision: Decision, judgement: Judgement) -> str:
     run = decision.status.run
     if run is None or decision.reason in OUTRANKING:
         return decision.message
+    if decision.reason == ROLLING_OUT:
+        return _awaited(decision)
     if not run.active:
         changed = decision.reason in DRIFTED
         since = ", but the weights were changed since" if changed else _afterwards(run)
@@ -195,6 +202,12 @@ def summary(decision: Decision, judgement: Judgement) -> str:
         return f"{place}: {decision.reason.lower()}"
     verdict = WORDS.get(judgement.kind, judgement.kind.lower())
     return f"{place}: {'paused' if run.paused else verdict}{mixture}"
+
+
+def _awaited(decision: Decision) -> str:
+    """Return what a rollout waits for whose candidate rolls out; without counts, which move by themselves."""
+    roles = decision.status.roles
+    return f"{roles.candidate if roles else 'the candidate'} is new; its run begins when all pods are ready"
 
 
 def _afterwards(run: Run) -> str:

@@ -132,7 +132,7 @@ def _idle(case: Case) -> Decision:
         return case.hold("Idle", _why_not(case))
     if world.live is None or _wanting(case):
         return case.hold("NotReady", _why_not(case), warning=True)
-    if world.rolling and _awaited(case):
+    if _awaited(case) and (world.rolling or world.missing):
         return case.hold("RollingOut", _why_not(case))
     return case.hold(run.outcome or "Idle", run.message) if run else case.hold("Idle", "nothing to roll out")
 
@@ -146,9 +146,14 @@ def _unreleased(case: Case) -> bool:
 
 
 def _wanting(case: Case) -> set[str]:
-    """Return the variants that should take traffic and do not; a candidate that had its run may rest."""
+    """Return the variants that should take traffic and do not.
+
+    A candidate that had its run may rest; the first pod of a new one may load a model for minutes.
+    """
     roles, missing = case.status.roles, set(case.world.missing)
-    if roles is None or roles.candidate not in case.world.revisions or _awaited(case):
+    if roles is None or roles.candidate not in case.world.revisions:
+        return missing
+    if _awaited(case) and roles.candidate in case.world.asleep:
         return missing
     return missing - {roles.candidate}
 

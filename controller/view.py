@@ -21,6 +21,7 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "Idle": 0,
     "Promoted": 0,
     "Pending": 3,
+    "RollingOut": 3,
     "Progressing": 3,
     "Superseded": 3,
     "Paused": 4,
@@ -127,7 +128,7 @@ class RolloutView:
     namespace: str
     name: str
     state: str
-    """Pending, Idle, Progressing, Paused, Waiting, Stalled, Promoted, RolledBack, or another outcome."""
+    """Pending, Idle, RollingOut, Progressing, Paused, Waiting, Stalled, or how the last run ended."""
     summary: str
     verdict: str | None
     sentence: str
@@ -227,6 +228,8 @@ def condition(status: Json, type_: str) -> Json:
 
 def _state(status: Json) -> str:
     run = status.get("run") or {}
+    if condition(status, "Reconciling").get("reason") == "RollingOut":
+        return "RollingOut"  # whatever came of the last run
     if run.get("outcome"):
         return str(run["outcome"])
     if condition(status, "Stalled").get("status") == "True":

@@ -34,6 +34,7 @@ STATE_STYLES = {
     "Paused": "bold yellow",
     "Waiting": "bold yellow",
     "Progressing": "bold blue",
+    "RollingOut": "bold blue",
 }
 VERDICT_STYLES = {"Harmful": "red", "Invalid": "red", "Safe": "green", "NoData": "yellow"}
 STEP_SIGNS = {"done": ("✔", "green"), "current": ("▶", "bold blue"), "next": ("·", "dim")}

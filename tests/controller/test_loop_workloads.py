@@ -320,3 +320,46 @@ async def test_a_rollback_for_a_crash_replays_to_the_same_decision(rig: Rig) -> 
     again = replay(whole["policy"], record)
     assert (again.action, again.reason, again.message) == ("RollBack", "CrashLoop", record["message"])
     assert (await rig.store.get(ROUTE))["spec"]["http"][0]["timeout"] == "2s"
+
+
+async def test_while_the_next_revision_rolls_out_the_last_run_is_no_answer(rig: Rig) -> None:
+    """Whoever waits for Ready after `kubectl set image` would take the last run's end for the new one's."""
+    cluster = Cluster(rig)
+    await cluster.start(GOOD)
+    assert ended(await rig.run(300, until=ended))
+    written = []
+    patch_status = rig.store.patch_status
+
+    async def counted(ref: Any, status: Object, **guard: Any) -> Object:
+        if ref.kind == "RolloutPolicy":
+            written.append(status["summary"])
+        return await patch_status(ref, status, **guard)
+
+    rig.store.patch_status = counted  # type: ignore[method-assign]
+    for updated in range(4):
+        counts = {"replicas": 4, "updatedReplicas": updated, "readyReplicas": 3}
+        await cluster.apply(workload("v1", image="model:2", replicas=4, status=counts))
+        status = await rig.run(3)
+    told = {each.type: (each.status, each.reason) for each in status.conditions}
+    assert (told["Ready"], told["Reconciling"]) == (("False", "RollingOut"), ("True", "RollingOut"))
+    assert (told["Stalled"][0], told["Healthy"][0]) == ("False", "True")
+    assert written == ["stable is new; its run begins when all pods are ready"], "once, not for each pod"
+    await cluster.apply(workload("v1", image="model:2"))
+    assert the_run(await rig.run(3)).number == 2
+
+
+async def test_a_candidate_that_starts_from_nothing_alarms_nobody(rig: Rig) -> None:
+    cluster = Cluster(rig)
+    await cluster.start(GOOD)
+    await cluster.apply(workload(replicas=0, status={}))
+    await rig.run(3)
+    for status in ({"replicas": 3}, NOTHING_READY):
+        await cluster.apply(workload(status=status))
+        found = await rig.run(3)
+        stalled, reconciling = found.condition("Stalled"), found.condition("Reconciling")
+        assert stalled is not None
+        assert reconciling is not None
+        assert (stalled.status, reconciling.reason) == ("False", "RollingOut")
+    assert "NotReady" not in await rig.reasons()
+    await cluster.apply(workload())
+    assert the_run(await rig.run(3)).number == 1

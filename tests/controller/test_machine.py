@@ -49,7 +49,6 @@ def test_a_candidate_without_pods_before_the_first_release_is_awaited_not_wrong(
         replace(rest, live=None, route_error="no such route"),
         replace(rest, missing={"stable": why}, asleep=("stable",)),
         replace(rest, missing={**rest.missing, "stable": why}, asleep=("stable", "candidate")),
-        replace(rest, asleep=()),
     ):
         assert outcome(decide(policy(), Status(), amiss, Judgement(), NOW)) == ("Hold", "NotReady", None)
 
@@ -498,10 +497,28 @@ def test_a_candidate_that_had_its_run_may_rest_and_a_new_one_is_asked_for() -> N
     rolled_back = decide(policy(), open_run(), world(), judged("Harmful"), NOW).status
     rest = world(live={"stable": 100, "candidate": 0})
     status = decide(policy(), rolled_back, rest, UNDECIDED, NOW).status
-    asleep = replace(rest, missing={"candidate": "Deployment ranker-v2 is scaled to zero"})
+    why = "Deployment ranker-v2 is scaled to zero"
+    asleep = replace(rest, missing={"candidate": why}, asleep=("candidate",))
     assert outcome(decide(policy(), status, asleep, UNDECIDED, NOW)) == ("Hold", "RolledBack", None)
     newer = replace(asleep, revisions=NEWER)
     assert outcome(decide(policy(), status, newer, UNDECIDED, NOW)) == ("Hold", "NotReady", None)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_new_candidate_whose_first_pods_are_not_ready_yet_is_rolling_out(before: bool) -> None:
+    """It may have to load a model for minutes; only its progress deadline says that it will not be ready."""
+    status = decide(policy(), open_run(), world(), judged("Harmful"), NOW).status if before else Status()
+    status = decide(policy(), status, world(live={"stable": 100, "candidate": 0}), UNDECIDED, NOW).status
+    status = status if before else Status()
+    loading = world(
+        revisions=NEWER, live={"stable": 100, "candidate": 0}, missing={"candidate": "no ready endpoint"}
+    )
+    decision = decide(policy(), status, loading, Judgement(), NOW)
+    assert (*outcome(decision), decision.warning) == ("Hold", "RollingOut", None, False)
+    stuck = decide(policy(), status, replace(loading, failing=STUCK), Judgement(), NOW)
+    assert (stuck.reason, stuck.warning) == ("ProgressDeadlineExceeded", True)
+    alone = replace(loading, missing={**loading.missing, "stable": "no ready endpoint"})
+    assert decide(policy(), status, alone, Judgement(), NOW).reason == "NotReady", "there is no control"
 
 
 def test_a_new_revision_that_does_not_get_ready_is_told_with_its_reason() -> None:

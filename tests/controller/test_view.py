@@ -4,6 +4,8 @@ from controller.view import event_views, rollout_view, run_summary
 from tests.support.fake_backend import event, policy, running
 from tests.support.fake_run import fake_run
 
+ROLLING_OUT = {"type": "Reconciling", "status": "True", "reason": "RollingOut"}
+
 
 @pytest.mark.parametrize(
     ("status", "state", "exit_code"),
@@ -17,6 +19,9 @@ from tests.support.fake_run import fake_run
         ({"run": {"outcome": "RolledBack"}}, "RolledBack", 1),
         ({"run": {"outcome": "Superseded"}}, "Superseded", 3),
         ({"run": {}, "conditions": [{"type": "Stalled", "status": "True"}]}, "Stalled", 1),
+        ({"conditions": [ROLLING_OUT]}, "RollingOut", 3),
+        ({"run": {"outcome": "Promoted"}, "conditions": [ROLLING_OUT]}, "RollingOut", 3),
+        ({"run": {"outcome": "RolledBack"}, "conditions": [ROLLING_OUT]}, "RollingOut", 3),
         (
             {"run": {"outcome": "Promoted"}, "conditions": [{"type": "Stalled", "status": "True"}]},
             "Promoted",
