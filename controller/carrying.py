@@ -92,8 +92,12 @@ class Carrier:
         if not (rollout.carried_out and rollout.measurable) or run is None or dossier is None:
             return None
         owed = Owed(rollout.entry.policy, run, rollout.scene.arms, dossier)
-        window = self._collector.window(owed, self._clock.now())
-        return held(rollout, owed, self._collector.plain(owed), window)
+        try:
+            window = self._collector.window(owed, self._clock.now())
+            return held(rollout, owed, self._collector.plain(owed), window)
+        except Exception as error:
+            self._recorder.internal(rollout.key, error)
+            return None
 
     async def record_holds(self, *, everything: bool = False) -> None:
         """Record what was looked at in the lane, if it is time to; what cannot be recorded is read again."""

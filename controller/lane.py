@@ -79,8 +79,7 @@ class Lane:
         for (step, layouts), members in together.items():
             group = self._groups.get((step, layouts)) or Group(step, layouts, members[0].owed.dossier.cursor)
             fitting = [each for each in members if each.owed.dossier.cursor == group.end]
-            if fitting:
-                group.enter(fitting)
+            if fitting and _has_entered(group, fitting):
                 self._groups[step, layouts] = group
                 self._group_of |= {each.key: group for each in fitting}
                 entered += [each.key for each in fitting]
@@ -150,7 +149,18 @@ class Lane:
         group.bring_up_to_date([row])
         return group.held[row].owed.dossier.judgement.numbers
 
-    def _forget(self, left: Iterable[Held]) -> None:
+    def _forget(self, left: Collection[Held]) -> None:
         for each in left:
             del self._group_of[each.key]
-        self._groups = {kind: group for kind, group in self._groups.items() if group.held}
+        if left:
+            self._groups = {kind: group for kind, group in self._groups.items() if group.held}
+
+
+def _has_entered(group: Group, runs: Sequence[Held]) -> bool:
+    """Have runs enter a group, and tell whether they did; those that cannot are looked at as ever."""
+    try:
+        group.enter(runs)
+    except Exception:
+        log.exception("runs cannot enter the lane")
+        return False
+    return True

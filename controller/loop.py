@@ -311,7 +311,8 @@ class Loop:
             await self._collector.collect(owed, now, self.lane)
         except Exception as error:
             self._recorder.internal("metrics", error)
-            self.lane.leave()
+            for key in self.lane.leave():
+                self._schedule.put(key, now + RETRY)
             for each in owed:
                 each.dossier.error = f"the metrics cannot be read: {error!r}"
         for rollout in rollouts:

@@ -1,4 +1,4 @@
-"""Where a run enters and leaves the lane: nothing is judged, lost or forgotten that would not be without it."""
+"""Where a run enters and leaves the lane: nothing is judged or lost there that would not be without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.lane import Lane
-from tests.controller.test_lane import Closed, told
+from tests.controller.test_lane import Closed, held, told
 from tests.support.rig import GOOD, POLICY, Rig, manifests
 from tests.support.simulated import Service
 
@@ -68,3 +68,43 @@ def test_a_step_in_the_middle_ends_the_same_with_and_without_the_lane(
 ) -> None:
     with_lane, without = asyncio.run(both(story, minSamples=50))
     assert told(with_lane) == told(without)
+
+
+async def test_runs_are_looked_at_soon_when_a_look_at_all_fails(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(rig)
+    monkeypatch.setattr("controller.evidence.Collector._read", broken)
+    rig.clock.time += 5
+    await rig.loop.look()
+    assert "default/ranker" not in rig.loop.lane
+    failed_at = rig.clock.time
+    rig.loop._schedule._wake.clear()
+    await rig.loop._schedule.wait(rig.loop.lane.next_look(0.5))
+    assert rig.clock.time <= failed_at + 1.5
+
+
+async def test_a_run_that_cannot_enter_does_not_stop_the_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.start(GOOD, minSamples=1_000_000, deadline="10h")
+    monkeypatch.setattr("analysis.herd.Herd.add", broken)
+    await rig.run(30)
+    assert "default/ranker" not in rig.loop.lane
+    ends = await rig.ends()
+    assert ends[-1] >= rig.clock.time - 6
+
+
+async def test_a_run_whose_counts_cannot_be_placed_does_not_stop_the_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(rig)
+    monkeypatch.setattr("controller.group.Picker", broken)
+    await rig.run(12)
+    ends = await rig.ends()
+    assert ends == [*range(ends[0], ends[-1] + 1, 5)]
+    assert ends[-1] >= rig.clock.time - 6
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise ArithmeticError
