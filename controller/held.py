@@ -119,8 +119,11 @@ def _is_measured(owed: Owed) -> bool:
 
 
 def _until(case: Case) -> float:
-    """Return when the step has been held long enough, or the deadline is over, whatever comes first."""
+    """Return when the step has been held long enough, or the deadline is over, whatever comes first.
+
+    What is over since less than an interval counts too: at that very moment the rules may not say so yet.
+    """
     run, step = case.run, case.steps[min(case.run.step, len(case.steps) - 1)]
     held_enough = (run.step_started_at or case.now) + step.hold.seconds - run.held
     deadline = run.started_at + run.waited + case.policy.spec.decision.deadline.seconds
-    return min((at for at in (held_enough, deadline) if at > case.now), default=math.inf)
+    return min((at for at in (held_enough, deadline) if at > case.now - case.interval), default=math.inf)
