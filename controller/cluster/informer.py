@@ -67,6 +67,8 @@ class Informer:
         """By namespace and name; not to be changed by anybody else."""
         self.synced = False
         """Whether everything was read at least once."""
+        self.tried = asyncio.Event()
+        """Set once everything was read, or it is known why it cannot be."""
         self.problem = ""
         """What is wrong now, in words."""
         self._logged = ""
@@ -109,6 +111,7 @@ class Informer:
         """List and watch until cancelled."""
         while True:
             pause = await self._once()
+            self.tried.set()
             if pause:
                 await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
 
@@ -233,6 +236,7 @@ class Informer:
         if self._logged:
             log.info("%s: works again", self.resource)
         self.problem = self._logged = ""
+        self.tried.set()
 
 
 def _key(obj: Object) -> tuple[str, str]:

@@ -170,6 +170,7 @@ class _Controller:
             collector=collector, recorder=recorder, clock=SystemClock(),
         )  # fmt: skip
         try:
+            await self._store.first_read()
             await self._loop.run()
         finally:
             self._loop = None

@@ -63,6 +63,10 @@ class ClusterStore:
             for informer in self._informers.values()
         )
 
+    async def first_read(self) -> None:
+        """Wait until everything was read once, or it is known what cannot be, which `check` then says."""
+        await asyncio.gather(*(informer.tried.wait() for informer in self._informers.values()))
+
     async def close(self) -> None:
         """End all watches."""
         for task in self._tasks:

@@ -229,6 +229,18 @@ async def test_a_kind_that_is_forbidden_is_told_with_its_verb_and_comes_back(ser
     found.informer.check()
 
 
+@pytest.mark.parametrize("code", [200, 403, 404, 500])
+async def test_whoever_waits_for_the_first_read_is_told_when_it_cannot_be(server, mirror, code):
+    """A term begins with it, and must not wait for a kind that cannot be read."""
+    if code != 200:
+        server.answers += [Answer(code, "no", match="virtualservices")] * 99
+    found = await mirror()
+    async with asyncio.timeout(10):
+        await found.informer.tried.wait()
+    assert found.informer.synced == (code in {200, 404})
+    assert bool(found.informer.problem) == (code != 200)
+
+
 async def test_a_kind_that_is_not_installed_is_empty_and_comes_alive_later(server, mirror, caplog):
     server.missing.add("virtualservices")
     found = await mirror()

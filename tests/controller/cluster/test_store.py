@@ -120,6 +120,14 @@ async def test_nothing_is_known_before_everything_was_read(cluster, namespace, r
                 await asked
 
 
+async def test_after_the_first_read_everything_is_known(cluster, namespace):
+    async with running(cluster.kubeconfig, [namespace]) as store:
+        async with asyncio.timeout(20):
+            await store.first_read()
+        assert await store.version() == "0"
+        assert await store.list("VirtualService") == []
+
+
 async def test_objects_are_listed_by_name_with_their_kind(store, other, namespace):
     for name in ("b", "a"):
         await other.create(virtual_service(name))
