@@ -122,11 +122,13 @@ class Lane:
 
         These, and those for which the look may bring another decision, have left (`departed`).
         """
+        everyone = [*group.held]
         try:
             left = group.look(index, now)
         except Exception:  # whatever it is, each run is looked at by itself then
             log.exception("the runs of the lane cannot be looked at together")
-            left = group.leave(range(len(group.held)))
+            group.leave(range(len(group.held)))  # some may have left already
+            left = everyone
         turned = group.leave(group.turned(now), looked=True)
         self._forget([*left, *turned])
         self._departed += [each.key for each in (*left, *turned)]

@@ -95,6 +95,25 @@ async def test_a_run_that_cannot_enter_does_not_stop_the_others(
     assert ends[-1] >= rig.clock.time - 6
 
 
+async def test_a_look_that_fails_when_some_have_left_forgets_nobody(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = [Service("ranker", dict(GOOD)), Service("other", dict(GOOD))]
+    await rig.open(*services)
+    for service in services:
+        await rig.put(*manifests(service.name, minSamples=1_000_000, deadline="10h"))
+    await rig.run(23)
+    assert len(rig.loop.lane) == len(services)
+    services[0].rps = 0
+    monkeypatch.setattr("analysis.herd.Herd.advance", broken)
+    await rig.run(10)
+    monkeypatch.undo()
+    services[0].rps = 60
+    await rig.run(12)
+    for name in ("ranker", "other"):
+        assert (await rig.whole(name=name))["cursor"] >= rig.clock.time - 6
+
+
 async def test_a_run_whose_counts_cannot_be_placed_does_not_stop_the_others(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
