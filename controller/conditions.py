@@ -65,7 +65,7 @@ REWORDED = frozenset(
 )
 """Reasons whose words are told again when they change: they hold no numbers that move by themselves, and
 whoever repairs one thing has to read what is the next."""
-OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid"})
+OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid", "ProgressDeadlineExceeded"})
 """Those that matter more than how the last run ended."""
 DRIFTED = frozenset({"Drift", "Contested"})
 """Those that say that the weights are not the wanted ones, and who changed them."""

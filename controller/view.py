@@ -29,6 +29,9 @@ EXIT_CODES: Final[Mapping[str, int]] = {
 }
 """Exit status of `penstock status` by state; every other state (RolledBack, Stalled, ...) is 1."""
 
+NEXT_RUN: Final[Mapping[str, str]] = {"RollingOut": "RollingOut", "ProgressDeadlineExceeded": "Stalled"}
+"""State by the reason of Ready, where it speaks of the next run: whatever came of the last one."""
+
 
 @dataclass(frozen=True, slots=True)
 class VariantView:
@@ -228,8 +231,8 @@ def condition(status: Json, type_: str) -> Json:
 
 def _state(status: Json) -> str:
     run = status.get("run") or {}
-    if condition(status, "Reconciling").get("reason") == "RollingOut":
-        return "RollingOut"  # whatever came of the last run
+    if next_ := NEXT_RUN.get(condition(status, "Ready").get("reason", "")):
+        return next_
     if run.get("outcome"):
         return str(run["outcome"])
     if condition(status, "Stalled").get("status") == "True":

@@ -344,6 +344,15 @@ async def test_while_the_next_revision_rolls_out_the_last_run_is_no_answer(rig: 
     assert (told["Ready"], told["Reconciling"]) == (("False", "RollingOut"), ("True", "RollingOut"))
     assert (told["Stalled"][0], told["Healthy"][0]) == ("False", "True")
     assert written == ["stable is new; its run begins when all pods are ready"], "once, not for each pod"
+    await cluster.apply(
+        workload("v1", image="model:2", status={**ROLLING, "conditions": past_deadline("it timed out")})
+    )
+    status = await rig.run(3)
+    stalled = status.condition("Stalled")
+    assert stalled is not None
+    assert (stalled.status, stalled.reason) == ("True", "ProgressDeadlineExceeded")
+    assert "it timed out" in stalled.message
+    assert "it timed out" in status.summary
     await cluster.apply(workload("v1", image="model:2"))
     assert the_run(await rig.run(3)).number == 2
 

@@ -4,7 +4,8 @@ from controller.view import event_views, rollout_view, run_summary
 from tests.support.fake_backend import event, policy, running
 from tests.support.fake_run import fake_run
 
-ROLLING_OUT = {"type": "Reconciling", "status": "True", "reason": "RollingOut"}
+ROLLING_OUT = {"type": "Ready", "status": "False", "reason": "RollingOut"}
+STUCK = {"type": "Ready", "status": "False", "reason": "ProgressDeadlineExceeded"}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ ROLLING_OUT = {"type": "Reconciling", "status": "True", "reason": "RollingOut"}
         ({"conditions": [ROLLING_OUT]}, "RollingOut", 3),
         ({"run": {"outcome": "Promoted"}, "conditions": [ROLLING_OUT]}, "RollingOut", 3),
         ({"run": {"outcome": "RolledBack"}, "conditions": [ROLLING_OUT]}, "RollingOut", 3),
+        ({"run": {"outcome": "Promoted"}, "conditions": [STUCK]}, "Stalled", 1),
         (
             {"run": {"outcome": "Promoted"}, "conditions": [{"type": "Stalled", "status": "True"}]},
             "Promoted",
