@@ -108,6 +108,11 @@ class Lane:
             if waits not in {0, 1} or each.key in stirred or policies.get(each.key) is not each.entry
         ]
 
+    def is_orphaned(self, policies: Mapping[str, Entry]) -> bool:
+        """Tell whether a run here is no longer that of its policy: no later look would record what it has."""
+        everyone = (each for group in self._groups.values() for each in group.held)
+        return any(_is_over(each, policies.get(each.key)) for each in everyone)
+
     def due(self, newest: Callable[[int], int]) -> Due:
         """Return the groups whose next interval is over."""
         return Due(group for group in self._groups.values() if group.waits_for(newest(group.step)) == 1)
@@ -156,6 +161,14 @@ class Lane:
             del self._group_of[each.key]
         if left:
             self._groups = {kind: group for kind, group in self._groups.items() if group.held}
+
+
+def _is_over(held: Held, entry: Entry | None) -> bool:
+    """Tell whether a run is no longer the open one of its policy."""
+    if entry is held.entry:
+        return False
+    run = entry.status.run if entry else None
+    return run is None or not run.active or run.id != held.owed.run.id
 
 
 def _has_entered(group: Group, runs: Sequence[Held]) -> bool:

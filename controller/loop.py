@@ -239,7 +239,7 @@ class Loop:
         """Forget what is gone, tell of what cannot be read, and have what changed looked at."""
         policies = self._inventory.policies
         gone = self._known - policies.keys()
-        if any(key in self.lane for key in gone):
+        if self.lane.is_orphaned(policies):
             await self._carrier.record_holds(everything=True)
         stirred = self._inventory.stirred()
         for key in stirred | gone:

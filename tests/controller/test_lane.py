@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import controller.loop
 from controller.group import RECORD_LOOKS
 from controller.lane import Lane
-from controller.ports import UnavailableError
+from controller.ports import NotFoundError, UnavailableError
 from controller.status import Status
 from tests.support.rig import GOOD, POLICY, ROUTE, Rig, manifests
 from tests.support.simulated import Service
@@ -255,10 +255,10 @@ async def test_a_policy_that_vanishes_leaves_all_that_was_looked_at(rig: Rig) ->
     await held(rig)
     await rig.run(10)
     [before] = await rig.history.runs()
-    obj = await rig.store.get(POLICY)
-    obj["metadata"].pop("finalizers", None)
-    rig.loop.changed(await rig.store.put(obj, manager="kubectl"))
+    await rig.store.patch(POLICY, [{"op": "remove", "path": "/metadata/finalizers"}], manager="kubectl")
     await rig.store.delete(POLICY, manager="kubectl")
+    with pytest.raises(NotFoundError):
+        await rig.store.get(POLICY)
     await rig.loop.look()
     [after] = await rig.history.runs()
     assert after["cursor"] == before["cursor"] + 10

@@ -70,6 +70,20 @@ def test_a_step_in_the_middle_ends_the_same_with_and_without_the_lane(
     assert told(with_lane) == told(without)
 
 
+async def test_a_policy_that_is_made_anew_leaves_all_that_was_looked_at(rig: Rig) -> None:
+    await held(rig)
+    await rig.run(10)
+    [before] = await rig.history.runs()
+    await rig.store.patch(POLICY, [{"op": "remove", "path": "/metadata/finalizers"}], manager="kubectl")
+    await rig.store.delete(POLICY, manager="kubectl")
+    await rig.put(manifests(deadline="9h")[0])
+    assert (await rig.status()).run is None
+    await rig.loop.look()
+    after = await rig.history.run(before["id"])
+    assert after is not None
+    assert after["cursor"] == before["cursor"] + 10
+
+
 async def test_runs_are_looked_at_soon_when_a_look_at_all_fails(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
