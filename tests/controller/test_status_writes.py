@@ -44,8 +44,11 @@ class Written:
 
 
 async def test_a_change_of_weight_is_two_statuses_and_one_route(rig: Rig) -> None:
-    """By a person, and with proxies that need some looks; then nothing until the step has had its time."""
-    await rig.start(GOOD)
+    """By a person, and with proxies that need some looks; then nothing until the step has had its time.
+
+    So many samples are asked for that no verdict turns meanwhile.
+    """
+    await rig.start(GOOD, minSamples=1_000_000)
     await rig.patch(POLICY, "/spec/strategy/canary/steps", STEPS)
     await rig.run(20)
     written = Written(rig)
