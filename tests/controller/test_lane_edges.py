@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from controller.lane import Lane
-from tests.controller.test_lane import Closed, held, told
+from controller.ports import UnavailableError
+from tests.controller.test_lane import NAMES, Closed, held, told
 from tests.support.rig import GOOD, POLICY, Rig, manifests
 from tests.support.simulated import Service
 
@@ -22,7 +23,7 @@ STEPS = [{"weight": 20, "hold": "10s"}, {"weight": 50, "hold": "40s"}, {"weight"
 
 async def begun(folder: Path, lane: Callable[[], Lane], **decision: Any) -> Rig:
     rig = Rig(folder)
-    await rig.open(Service("ranker", dict(GOOD)))
+    await rig.open(*(Service(name, dict(GOOD)) for name in NAMES))
     rig.loop._carrier.lane = lane()
     objects = manifests(**decision)
     objects[0]["spec"]["strategy"]["canary"]["steps"] = STEPS
@@ -31,15 +32,23 @@ async def begun(folder: Path, lane: Callable[[], Lane], **decision: Any) -> Rig:
 
 
 async def both(story: Callable[[Rig], Awaitable[Any]], **decision: Any) -> tuple[list[Any], list[Any]]:
-    """Return what the history has of the run after a story, with the lane and without."""
+    """Return what there is of each rollout after a story, with the lane and without."""
     results = []
     for lane in (Lane, Closed):
         with tempfile.TemporaryDirectory() as folder:
             rig = await begun(Path(folder), lane, **decision)
             await story(rig)
-            results.append([await rig.whole(), (await rig.status()).dump(), await rig.weights()])
+            results.append([each for name in NAMES for each in await found(rig, name)])
             await rig.close()
     return results[0], results[1]
+
+
+async def found(rig: Rig, name: str) -> list[Any]:
+    """Return run, status and weights of a rollout, if there is one."""
+    await rig.loop.record()
+    if not await rig.history.runs(f"default/{name}"):
+        return []
+    return [await rig.whole(name=name), (await rig.status(name)).dump(), await rig.weights(name)]
 
 
 async def middle(rig: Rig) -> None:
@@ -67,6 +76,33 @@ def test_a_step_in_the_middle_ends_the_same_with_and_without_the_lane(
     story: Callable[[Rig], Awaitable[None]],
 ) -> None:
     with_lane, without = asyncio.run(both(story, minSamples=50))
+    assert told(with_lane) == told(without)
+
+
+async def three_rhythms(rig: Rig) -> None:
+    """Have intervals of several lengths, a history that is full for a while, and processes that restart."""
+    for name, interval in (("other", "10s"), ("third", "15s")):
+        objects = manifests(name, minSamples=1500, interval=interval)
+        objects[0]["spec"]["strategy"]["canary"]["steps"] = STEPS
+        await rig.put(*objects)
+    await rig.run(50)
+    record = rig.history.record
+    rig.history.record = full  # type: ignore[method-assign]
+    await rig.run(33)
+    rig.history.record = record  # type: ignore[method-assign]
+    rig.mesh.restart()
+    await rig.run(40)
+
+
+async def full(*_: Any) -> None:
+    raise UnavailableError("the disk is full")
+
+
+def test_rollouts_of_several_rhythms_end_the_same_with_and_without_the_lane() -> None:
+    with_lane, without = asyncio.run(both(three_rhythms, minSamples=1500, deadline="10h"))
+    for found in (with_lane, without):
+        for run in found[::3]:
+            del run["ticks"]  # what could not be recorded is read again, in one look
     assert told(with_lane) == told(without)
 
 
