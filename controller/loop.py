@@ -319,7 +319,8 @@ class Loop:
             while rollout.dossier and rollout.dossier.warnings:
                 await self._recorder.warn(rollout.ref, *rollout.dossier.warnings.pop(0))
         self._tell(waiting)
-        left = [self._rollout(self._inventory.policies[key], now) for key in self.lane.departed()]
+        entries = [self._inventory.policies[key] for key in self.lane.departed()]
+        left = [rollout for entry in entries if (rollout := await self._begun(entry, now))]
         await self._open(left)
         return left
 

@@ -200,8 +200,8 @@ async def test_with_the_recipes_a_rollout_sees_no_drift_and_without_them_a_promo
     tools = all_tools(cluster)
     async with InCluster(cluster, namespace, tmp_path, steps=APPROVED, start=False) as mesh:
         found = {tool: Another(mesh, tool.name) for tool in tools}
-        await set_up(mesh, {tool: {"": one} for tool, one in found.items()})
         async with Witness(cluster, namespace) as witness, contextlib.AsyncExitStack() as stack:
+            await set_up(mesh, {tool: {"": one} for tool, one in found.items()})
             for one in found.values():
                 await stack.enter_async_context(Load(f"{cluster.gateway_url}/", one.host, 40))
             await asyncio.gather(*(promoted_with_recipe(tool, one) for tool, one in found.items()))
