@@ -320,7 +320,7 @@ class Loop:
                 await self._recorder.warn(rollout.ref, *rollout.dossier.warnings.pop(0))
         self._tell(waiting)
         entries = [self._inventory.policies[key] for key in self.lane.departed()]
-        left = [rollout for entry in entries if (rollout := await self._begun(entry, now))]
+        left = [begun for entry in entries if (begun := await self._begun(entry, now))]
         await self._open(left)
         return left
 
