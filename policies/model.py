@@ -307,8 +307,9 @@ class Labels(Spec):
 class Outcome(Spec):
     """How a request is read as an event, by the label values of its series.
 
-    Regular expressions match whole values (RE2, as in PromQL): classes, groups, alternatives and counts, flags
-    only as `(?i)` or `(?s)` at the start, no `\\b` and no `[[:digit:]]`. Values over 128 characters match nothing.
+    Regular expressions match whole values (RE2, as in PromQL): classes, groups, alternatives and counts; flags
+    only at the start, as `(?i)` or `(?s)`; neither word boundaries nor `[[:digit:]]`. Values over 128
+    characters match nothing.
     """
 
     protocol_label: LabelName | None = None
