@@ -307,8 +307,8 @@ class Labels(Spec):
 class Outcome(Spec):
     """How a request is read as an event, by the label values of its series.
 
-    Regular expressions match whole values (RE2, as in PromQL): classes, groups, alternatives and counts; flags
-    only at the start, as `(?i)` or `(?s)`; neither word boundaries nor `[[:digit:]]`. Values over 128
+    Regular expressions match whole values (RE2, as in PromQL): classes, groups, alternatives and counts;
+    flags only at the start, as `(?i)` or `(?s)`; neither word boundaries nor `[[:digit:]]`. Values over 128
     characters match nothing.
     """
 
