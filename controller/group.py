@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.herd import Herd, Member
-from controller.dossier import row_of, split_row
 from controller.judgement import brief
 from controller.picking import Picker
 from controller.ports import Look
 from controller.rollout import tick_of_hold
+from controller.tabulated import row_of, split_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from analysis.judge import Interval, advance, fresh
 from analysis.tables import Arm, MeanArm, MeanTable, Table
 from controller.decision import Action, Case, Decision, Judgement, World
-from controller.dossier import SHARE_TEMPLATE
 from controller.machine import decide
 from controller.ports import Applied
 from controller.standing import side
 from controller.status import Status
+from controller.tabulated import SHARE_TEMPLATE
 from policies.parse import policy_from_object
 
 if TYPE_CHECKING:

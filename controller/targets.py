@@ -12,9 +12,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from controller.dossier import SHARE_TEMPLATE
 from controller.filing import ArmKey
 from controller.observe import Target
+from controller.tabulated import SHARE_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,9 +13,10 @@ from analysis.engines.registry import engines
 from analysis.judge import advance, fresh
 from analysis.simulate import Behaviour
 from analysis.tables import Arm, Table
-from controller.dossier import Dossier, design_of, tabulate
+from controller.dossier import Dossier, design_of
 from controller.engines import SEQUENTIAL, EngineRun
 from controller.simulate import simulate
+from controller.tabulated import tabulate
 from policies.catalog import templates
 from policies.model import Decision
 from policies.parse import policy_from_object

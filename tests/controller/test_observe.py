@@ -14,13 +14,14 @@ import pytest
 
 from analysis.judge import Interval, advance, fresh, verdict
 from analysis.tables import Arm, MeanArm, MeanTable, Table
-from controller.dossier import design_of, tabulate
+from controller.dossier import design_of
 from controller.filing import ArmKey
 from controller.judgement import judgement_of
 from controller.native import classic_series
 from controller.observe import Target, index_readings, intervals_for
 from controller.ports import Reading, Series
 from controller.replay import rejudged
+from controller.tabulated import tabulate
 from policies import catalog
 from policies.model import MetricTemplate
 from policies.parse import policy_from_object

@@ -19,7 +19,7 @@ from tests.support.recorded import assert_recorded_once, assert_steps_in_order
 from tests.support.standalone import LONG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from cluster.running import Cluster
@@ -61,6 +61,10 @@ class Killer:
         """Whether all were killed who should be."""
         return {kind: len(times) for kind, times in self.killed.items()} == self._most
 
+    def successes(self, path: str) -> int:
+        """Return how many writes with this in their path the API server has carried out."""
+        return sum(path in text and status < 300 for text, status in self._proxy.writes)
+
     def aim(self, replica: Replica) -> None:
         """Let the process die at its first write."""
         self._proxy.heal()
@@ -77,25 +81,34 @@ class Killer:
             replica.send(signal.SIGKILL)
 
 
-@pytest.mark.timeout(300)
-async def test_a_controller_that_is_killed_at_each_write_goes_on_exactly(
-    cluster: Cluster, namespace: str, tmp_path: Path
-) -> None:
-    mesh = InCluster(cluster, namespace, tmp_path, steps=STEPS, start=False)
+@contextlib.asynccontextmanager
+async def dying(
+    cluster: Cluster, mesh: InCluster, writes: Mapping[str, str], most: Mapping[str, int]
+) -> AsyncIterator[Killer]:
+    """A mesh under load whose controllers are killed at their writes, the first of which runs."""
     with kube_proxy(cluster) as proxy:
         async with mesh:
             assert mesh.kubeconfig is not None
             mesh.kubeconfig = proxy.kubeconfig(mesh.kubeconfig)
             await mesh.routed()
             async with mesh.load:
-                killer = Killer(proxy, WRITES, MOST)
+                killer = Killer(proxy, writes, most)
                 killer.aim(await mesh.another())
-                await killed_until(mesh, killer, lambda s: s.run and s.run.outcome and s.run.applied)
-                assert killer.done
-                assert await mesh.decided() == ("Promoted", "Safe")
-                assert await mesh.weights() == [0, 100]
-                await mesh.ready(mesh.replicas[0])
-                await assert_as_of_one_controller(mesh, [30, 60, 100])
+                yield killer
+
+
+@pytest.mark.timeout(300)
+async def test_a_controller_that_is_killed_at_each_write_goes_on_exactly(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    mesh = InCluster(cluster, namespace, tmp_path, steps=STEPS, start=False)
+    async with dying(cluster, mesh, WRITES, MOST) as killer:
+        await killed_until(mesh, killer, lambda s: s.run and s.run.outcome and s.run.applied)
+        assert killer.done
+        assert await mesh.decided() == ("Promoted", "Safe")
+        assert await mesh.weights() == [0, 100]
+        await mesh.ready(mesh.replicas[0])
+        await assert_as_of_one_controller(mesh, [30, 60, 100])
 
 
 @pytest.mark.timeout(300)
@@ -107,38 +120,26 @@ async def test_a_controller_that_is_killed_at_the_writes_of_a_promotion_copies_a
         cluster, namespace, tmp_path, steps=({"weight": 60},), spec=spec, start=False,
         chart_values={"workloads": {"write": True}},
     )  # fmt: skip
-    with kube_proxy(cluster) as proxy:
-        async with mesh:
-            assert mesh.kubeconfig is not None
-            mesh.kubeconfig = proxy.kubeconfig(mesh.kubeconfig)
-            await mesh.routed()
-            async with mesh.load:
-                killer = Killer(proxy, COPIES, MOST_COPIES)
-                killer.aim(await mesh.another())
-                await killed_until(mesh, killer, lambda s: s.idle and s.idle.phase == "Asleep")
-                run = await mesh.run()
-                assert (run.outcome, run.reason, run.number) == ("Promoted", "Safe", 1)
-                assert await mesh.weights() == [100, 0]
-                assert image(await mesh.deployment("v1")) == image(await mesh.deployment("v2"))
-                assert (await mesh.deployment("v2"))["spec"]["replicas"] == 0
-                await mesh.ready(mesh.replicas[0])
-                history = await mesh.history()
-                assert_recorded_once(history, mesh.load)
-                assert_steps_in_order(history, [60, 100])
+    async with dying(cluster, mesh, COPIES, MOST_COPIES) as killer:
+        await killed_until(mesh, killer, lambda s: s.idle and s.idle.phase == "Asleep")
+        run = await mesh.run()
+        assert (run.outcome, run.reason, run.number) == ("Promoted", "Safe", 1)
+        assert await mesh.weights() == [100, 0]
+        assert image(await mesh.deployment("v1")) == image(await mesh.deployment("v2"))
+        assert (await mesh.deployment("v2"))["spec"]["replicas"] == 0
+        await mesh.ready(mesh.replicas[0])
+        history = await mesh.history()
+        assert_recorded_once(history, mesh.load)
+        assert_steps_in_order(history, [60, 100])
 
-                await mesh.roll("v2", "v3")
-                await killed_until(mesh, killer, lambda s: s.run and s.run.number == 2)
-                assert killer.done
-                assert (await mesh.deployment("v2"))["spec"]["replicas"] == 2
-                assert {kind: successes(proxy, path) for kind, path in COPIES.items()} == {
-                    "copy": 1, "scale": 2,
-                }  # fmt: skip
-                assert mesh.load.lost == {}
-
-
-def successes(proxy: KubeProxy, path: str) -> int:
-    """Return how often a kind of write took effect."""
-    return sum(path in text and status < 300 for text, status in proxy.writes)
+        await mesh.roll("v2", "v3")
+        await killed_until(mesh, killer, lambda s: s.run and s.run.number == 2)
+        assert killer.done
+        assert (await mesh.deployment("v2"))["spec"]["replicas"] == 2
+        assert {kind: killer.successes(path) for kind, path in COPIES.items()} == {
+            "copy": 1, "scale": 2,
+        }  # fmt: skip
+        assert mesh.load.lost == {}
 
 
 async def killed_until(mesh: InCluster, killer: Killer, over: Callable[[Status], object]) -> None:
