@@ -31,15 +31,18 @@ def _tell(*words: object) -> None:
 async def _count(kube: Kube, namespace: str, name: str) -> None:
     _tell("begins")
     request = Request("patch", CONFIG_MAPS, namespace, "counts")
-    for count in range(1_000_000):
-        try:
-            await kube.call(request, {"data": {name: str(count)}})
-            _tell("wrote", count)
-        except NotLeaderError as error:
-            _tell("refused", error)
-        except UnavailableError as error:
-            _tell("failed", error)
-        await asyncio.sleep(0.05)
+    try:
+        for count in range(1_000_000):
+            try:
+                await kube.call(request, {"data": {name: str(count)}})
+                _tell("wrote", count)
+            except NotLeaderError as error:
+                _tell("refused", error)
+            except UnavailableError as error:
+                _tell("failed", error)
+            await asyncio.sleep(0.05)
+    finally:
+        _tell("over")
 
 
 async def main(kubeconfig: str, namespace: str, name: str, seconds: str) -> None:
