@@ -83,8 +83,8 @@ def held(rollout: Rollout, owed: Owed, plain: Plain, window: tuple[int, int]) ->
         return None
     if not (_stands(rollout, case) and _is_measured(owed)):
         return None
-    judgement = case.judgement
-    return Held(rollout.entry, owed, plain, dispersion, judgement.kind, judgement.enough, _until(case))
+    judgement, until = case.judgement, min(_until(case), rollout.entry.wording.due)
+    return Held(rollout.entry, owed, plain, dispersion, judgement.kind, judgement.enough, until)
 
 
 def _stands(rollout: Rollout, case: Case) -> bool:

@@ -10,7 +10,7 @@ matters to it makes its scene be read again, and `stirred` names the rollouts th
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from controller.ownership import owners
 from controller.ports import ConflictError, Ref, UnavailableError
 from controller.scene import KINDS, Objects, Scene, read_scene
 from controller.status import Status
+from controller.wording import Wording
 from controller.workloads import WORKLOADS, Name
 from policies.parse import InvalidError, policy_from_object, template_from_object
 
@@ -79,6 +80,7 @@ class Entry:
     seen: Seen | None = None
     unchanged_by: tuple[object, ...] | None = None
     """What its status was found to stay the same with (`controller.conditions.looked_at`)."""
+    wording: Wording = field(default_factory=Wording)
 
     @cached_property
     def document(self) -> dict[str, Any]:

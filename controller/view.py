@@ -174,7 +174,8 @@ def rollout_view(policy: Json, events: Sequence[Json] = (), *, with_object: bool
         name=metadata.get("name") or "",
         state=_state(status),
         summary=status.get("summary") or "Waiting for the controller's first look",
-        verdict=status.get("verdict"),
+        # while a run is open, the status may owe the newest word (`controller.wording`)
+        verdict=(run and not run.outcome and verdict.get("kind")) or status.get("verdict"),
         sentence=verdict.get("sentence") or "",
         e_rollback=verdict.get("e_rollback"),
         bound_rollback=verdict.get("bound_rollback"),

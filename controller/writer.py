@@ -17,6 +17,7 @@ from controller.inventory import ref_of
 from controller.ports import ConflictError, NotFoundError, Ref, RefusedError
 from controller.scene import MANAGER
 from controller.status import Status
+from controller.wording import only_rewords
 from controller.workloads import read_workload
 from istio.route import RouteError
 from istio.weights import edit
@@ -76,6 +77,8 @@ class Writer:
             version = obj["metadata"]["resourceVersion"]
             obj = await self._store.patch_status(rollout.ref, status.dump(), resource_version=version)
             self._note(obj, "status")
+            if only_rewords(rollout.entry.status, status):
+                rollout.entry.wording.written_at = case.now
         await self._recorder.decision(rollout.ref, decision)
         try:
             if decision.write is not None:
@@ -153,14 +156,20 @@ class Writer:
             await self._recorder.decision(ref, decision)
 
     def _status(self, rollout: Rollout, case: Case, decision: Decision, generation: int) -> Status:
-        """Return the status with its conditions; the same one where it was found to stay so before."""
+        """Return the status with its conditions; the same one where it was found to stay so before.
+
+        The same one, too, where only the verdict's word is new, and it is too early (`controller.wording`).
+        """
         before, kept = decision.status, rollout.entry
         seen = looked_at(decision, case.world, case.judgement, generation)
-        if before is kept.status and kept.unchanged_by == seen:
+        early = kept.wording.is_early(case.now)
+        if before is kept.status and kept.unchanged_by == seen and (early or not kept.wording.owed):
             return before
         status = with_conditions(decision, case.world, case.judgement, now=case.now, generation=generation)
-        if before is kept.status:
-            kept.unchanged_by = seen if status == before else None
+        kept.wording.owed = early and before is kept.status and only_rewords(before, status)
+        if kept.wording.owed:
+            status = before
+        kept.unchanged_by = seen if status == kept.status else None
         return status
 
     async def _write(self, rollout: Rollout, weights: Mapping[str, int]) -> None:

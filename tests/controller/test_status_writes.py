@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analysis.herd import Herd
 from controller.status import Status
 from tests.support.rig import GOOD, POLICY, Rig, ended
 
@@ -127,3 +128,53 @@ async def test_what_hindered_a_run_does_not_stay_when_it_is_over(rig: Rig, hold:
     assert written.words()
     assert "MetricsUnavailable" not in {reason for _, reason in written.words()}
     assert {status for status, _ in written.words("Stalled")} == {"False"}
+
+
+@pytest.fixture
+def turning(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the verdict turn at each look: Safe, Undecided, Safe, ..."""
+
+    def kind(end: int | None) -> str:
+        return ("Safe", "Undecided")[(end or 0) // 5 % 2]
+
+    advance = Herd.advance
+
+    def advanced(herd: Herd, end: int, counted: Any) -> Any:
+        seen = advance(herd, end, counted)
+        return seen._replace(kinds=[kind(end)] * len(seen.kinds))
+
+    monkeypatch.setattr("analysis.glance._kind", lambda _design, evidence, _metrics: kind(evidence.end))
+    monkeypatch.setattr(Herd, "advance", advanced)
+
+
+async def test_a_verdict_that_turns_at_each_look_is_written_once_a_minute(rig: Rig, turning: None) -> None:
+    await rig.start(GOOD, deadline="999h")
+    await rig.patch(POLICY, "/spec/strategy/canary/steps", STEPS[1:])
+    await rig.run(20)
+    written = Written(rig)
+    shown = set()
+    for _ in range(60):
+        await rig.run(5)
+        shown.add(rig.telemetry._shown["default/ranker"][1])
+    assert shown == {"Safe", "Undecided"}, "metrics have the verdict as it is"
+    assert 4 <= len(written.statuses) <= 5
+    assert len({status.verdict for status in written.statuses}) == 2
+
+
+async def test_the_last_word_of_a_verdict_is_written_when_it_turns_no_more(
+    rig: Rig, turning: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the run is in the lane by then."""
+    await rig.start(GOOD, minSamples=1, deadline="999h")
+    await rig.patch(POLICY, "/spec/strategy/canary/steps", STEPS[1:])
+    await rig.run(30)
+    before = (await rig.status()).verdict
+    other = "Safe" if before == "Undecided" else "Undecided"
+    monkeypatch.undo()
+    monkeypatch.setattr("analysis.glance._kind", lambda *_: other)
+    monkeypatch.setattr("analysis.herd.kinds", lambda rules, *_: [other])
+    await rig.run(15)
+    assert (await rig.status()).verdict == before
+    assert "default/ranker" in rig.loop.lane
+    await rig.run(60)
+    assert (await rig.status()).verdict == other
