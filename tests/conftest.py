@@ -17,6 +17,15 @@ settings.register_profile("penstock", deadline=None)
 settings.load_profile("penstock")
 
 WHY_NO_CLUSTER = pytest.StashKey[str | None]()
+REAL_TIMEOUT_S = 900
+"""For a test with real processes: longer than any of its waits, as a busy machine takes its time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a wait end before its test is ended: it says what it waited for."""
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.timeout(REAL_TIMEOUT_S))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

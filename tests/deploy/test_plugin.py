@@ -132,7 +132,6 @@ def test_reports_and_history_come_through_the_proxy(tmp_path, plugin):
 # asked of a controller that runs, through the API server
 
 
-@pytest.mark.timeout(240)
 async def test_a_controller_that_runs_is_asked_through_the_api_servers_proxy_by_who_may(
     cluster, namespace, tmp_path, plugin
 ):

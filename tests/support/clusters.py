@@ -20,6 +20,7 @@ from cluster import gateway
 from cluster.build import ensure_built
 from cluster.errors import KubectlError, NoClusterError
 from cluster.running import start
+from tests.support.watched import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from cluster.running import Cluster
 
-PATIENCE_S = 30.0
 IN_CI = os.environ.get("CI", "").lower() == "true"
 _numbers = itertools.count(1)
 
@@ -166,7 +166,7 @@ def _replace(cluster_name: str, workload: str, port: int) -> list[dict[str, Any]
     ]
 
 
-def until(condition: Callable[[], object], what: str = "the condition", patience: float = PATIENCE_S) -> None:
+def until(condition: Callable[[], object], what: str = "the condition", patience: float = PATIENCE) -> None:
     """Wait until something holds."""
     end = time.monotonic() + patience
     while not condition():

@@ -261,7 +261,7 @@ async def kube_server() -> AsyncIterator[KubeServer]:
             server.end_watches()
 
 
-async def until(condition: Callable[[], object], patience: float = 10.0) -> None:
+async def until(condition: Callable[[], object], patience: float = 60.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of it

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from controller.ports import Object
     from controller.status import Run
 
-PATIENCE = 45.0
+PATIENCE = 180.0
+"""Seconds until a wait is in vain: also a machine that is busy with something else is faster."""
 BASE_RATE = 0.05
 REQUESTS_PER_SECOND = 80
 

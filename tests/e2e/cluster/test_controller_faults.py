@@ -97,7 +97,6 @@ async def dying(
                 yield killer
 
 
-@pytest.mark.timeout(300)
 async def test_a_controller_that_is_killed_at_each_write_goes_on_exactly(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
@@ -111,7 +110,6 @@ async def test_a_controller_that_is_killed_at_each_write_goes_on_exactly(
         await assert_as_of_one_controller(mesh, [30, 60, 100])
 
 
-@pytest.mark.timeout(300)
 async def test_a_controller_that_is_killed_at_the_writes_of_a_promotion_copies_and_scales_once(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
