@@ -1,4 +1,4 @@
-"""Changes of the verdict's word alone are written now and then, all else at once, and the last word always."""
+"""Changes of the verdict's word alone are written now and then, all else at once, and the last always."""
 
 from __future__ import annotations
 
