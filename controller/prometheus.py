@@ -3,17 +3,18 @@
 The only importer of `prometheus_api_client`, whose session this module uses with what the client's own calls
 lack: a deadline and a bound for the whole answer, no blocking retries (the loop asks again soon enough),
 errors reported with status 200, instants that are in Prometheus' future, and warnings, which say that an
-answer may be partial. A query is the
-template's own text: nothing is ever put into it. Native histograms are read as classic ones
-(`controller.native`).
+answer may be partial. A query is the template's own text: nothing is ever put into it. Native histograms are
+read as classic ones (`controller.native`).
 
-Every failure is an UnavailableError in one short sentence, never with the answer's body.
+What a guarded Prometheus wants besides the query is in `controller.prometheus_access`. A redirect, which
+would carry it elsewhere, is never followed.
+
+Every failure is an UnavailableError in one short sentence, never with the answer's body or a secret.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import requests
 from prometheus_api_client import PrometheusConnect
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util.retry import Retry
@@ -31,8 +33,10 @@ from controller.answers import Splitter
 from controller.matrix import Matrix
 from controller.native import classic_series
 from controller.ports import Reading, Series, UnavailableError
+from controller.prometheus_access import Access, AccessError, without_password, without_secrets
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
@@ -47,21 +51,28 @@ QUERIES = 256
 _CHUNK = 64 * 1024
 _SHOWN = 200
 """How much of Prometheus' own words goes into a message."""
+_REFUSALS = {requests.codes.unauthorized, requests.codes.forbidden}
 
 
 class PrometheusMetrics:
-    """`controller.ports.Metrics` on the HTTP API of a Prometheus (or Thanos, Mimir, ...) at `url`."""
+    """`controller.ports.Metrics` on the HTTP API of a Prometheus (or Thanos, Mimir, ...) at `url`.
+
+    The API is looked for below the path of `url`, if it has one.
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        access: Access | None = None,
         timeout: float = TIMEOUT_SECONDS,
         concurrency: int = CONCURRENCY,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.url = url.rstrip("/")
-        self._name = f"Prometheus at {re.sub('//[^/]*@', '//', self.url)}"  # no password in messages
+        self.url = url.strip().rstrip("/")
+        self._access = access or Access()
+        self.name = f"Prometheus at {without_password(self.url)}"
+        """To be shown."""
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._splitter = lru_cache(QUERIES)(lambda _query: Splitter())
@@ -84,20 +95,25 @@ class PrometheusMetrics:
         return await self._call(work)
 
     async def ready(self) -> None:
-        """Return when Prometheus is there and ready to be asked; else UnavailableError."""
-        await self._call(lambda client: client.fetch("/-/ready", {}))
+        """Return when Prometheus answers queries; else UnavailableError.
+
+        /-/ready says less: Mimir and many proxies have no such page, others show it to whoever may not query.
+        """
+        await self._call(lambda client: _success(client.fetch("/api/v1/query", {"query": "vector(1)"})))
 
     async def _call(self, work: Callable[[_Client], T]) -> T:
         def call() -> T:
             try:
-                with _Client(self.url, self._timeout, self._max_bytes) as client:
+                with _Client(self.url, self._access, self._timeout, self._max_bytes) as client:
                     return work(client)
+            except AccessError as error:
+                raise UnavailableError(f"{self.name} cannot be asked: {error}") from error
             except BadAnswerError as error:
-                raise UnavailableError(f"{self._name} {error}") from error
+                raise UnavailableError(f"{self.name} {error}") from error
             except (requests.Timeout, ReadTimeoutError) as error:
-                raise UnavailableError(f"{self._name} {_late(self._timeout)}") from error
+                raise UnavailableError(f"{self.name} {_late(self._timeout)}") from error
             except (requests.RequestException, HTTPError, OSError) as error:
-                raise UnavailableError(f"{self._name} cannot be reached ({_cause(error)})") from error
+                raise UnavailableError(f"{self.name} cannot be reached ({_cause(error)})") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
@@ -106,15 +122,35 @@ class BadAnswerError(Exception):
     """What is wrong with an answer, to follow "Prometheus at URL"."""
 
 
+class _TlsAdapter(HTTPAdapter):
+    """Connections by one context; requests itself would read the authorities again for each of them."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Make connections by the context."""
+        super().init_poolmanager(*args, **options, ssl_context=self._context)
+
+    def cert_verify(self, *_: Any) -> None:
+        """Leave to the context whom to trust: the public authorities would be added to it here."""
+
+
 class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no types
     """The client with a deadline and a bound for each answer. One per call: sessions are not thread-safe."""
 
-    def __init__(self, url: str, timeout: float, max_bytes: int) -> None:
+    def __init__(self, url: str, access: Access, timeout: float, max_bytes: int) -> None:
         super().__init__(url, retry=Retry(0, redirect=False, read=False), timeout=timeout)
+        self._access = access
         self._max_bytes = max_bytes
         self.date = ""
         """When the last answer was given, by the server's clock."""
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
+        self._session.headers.update(access.sent_headers())
+        if url.startswith("https:"):
+            for prefix in (url, "https://"):
+                self._session.mount(prefix, _TlsAdapter(access.tls()))
 
     def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
         """Return the body of a good answer; BadAnswerError, requests' and urllib3's errors."""
@@ -124,10 +160,19 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
             body = self._body(response, time.monotonic() + self._timeout)
             self.date = response.headers.get("Date", "")
         if response.status_code != requests.codes.ok:
-            raise BadAnswerError(
-                f"answers {response.status_code} {str(response.reason)[:_SHOWN]}{_told(body)}"
-            )
+            raise BadAnswerError(self._refusal(response, body))
         return body
+
+    def _refusal(self, response: requests.Response, body: bytes) -> str:
+        """Return what an answer says that is none; with what was sent, where that may be why."""
+        sent = [response.request.headers.get(name, "") for name in ("Authorization", *self._access.headers)]
+        reason = without_secrets(str(response.reason), self.url, sent)[:_SHOWN]
+        said = _told(without_secrets(body.decode(errors="replace"), self.url, sent))
+        redirect = ", and redirects are not followed" if response.is_redirect else ""
+        how = (
+            f"; asked {self._access.told(self.url)}" if redirect or response.status_code in _REFUSALS else ""
+        )
+        return f"answers {response.status_code} {reason}{said}{redirect}{how}"
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         body = bytearray()
@@ -162,11 +207,13 @@ def _cause(error: BaseException) -> str:
     """Return the innermost reason: `Connection refused` rather than the four errors around it."""
     while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
         error = inner
+    if untrusted := getattr(error, "verify_message", ""):
+        return f"its certificate is not trusted: {untrusted}"
     text = str(getattr(error, "strerror", None) or error)
     return (text.partition("): ")[2] or text)[:_SHOWN]  # urllib3 puts its connection object before the reason
 
 
-def _told(body: bytes) -> str:
+def _told(body: bytes | str) -> str:
     """Return what Prometheus says about an error, shortened; nothing when it is not its JSON."""
     try:
         answer = orjson.loads(body)
@@ -184,12 +231,7 @@ def reading_of(body: bytes, splitter: Splitter | None = None) -> Reading:
     ordinary = (splitter or Splitter()).split(body)
     if ordinary is not None:
         return Reading(ordinary)
-    try:
-        answer = orjson.loads(body)
-    except ValueError as error:
-        raise BadAnswerError("answers with something that is not JSON") from error
-    if not isinstance(answer, dict) or answer.get("status") != "success":
-        raise BadAnswerError(f"reports an error{_told(body)}")
+    answer = _success(body)
     try:
         data = answer["data"]
         if data["resultType"] != "matrix":
@@ -197,6 +239,17 @@ def reading_of(body: bytes, splitter: Splitter | None = None) -> Reading:
         return Reading(_series(data["result"]), tuple(str(each) for each in answer.get("warnings") or ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadAnswerError("answers with JSON that is not Prometheus'") from error
+
+
+def _success(body: bytes) -> dict[str, Any]:
+    """Return a good answer as JSON; BadAnswerError."""
+    try:
+        answer = orjson.loads(body)
+    except ValueError as error:
+        raise BadAnswerError("answers with something that is not JSON") from error
+    if not isinstance(answer, dict) or answer.get("status") != "success":
+        raise BadAnswerError(f"reports an error{_told(body)}")
+    return answer
 
 
 def _series(result: Any) -> Sequence[Series]:

@@ -33,7 +33,7 @@ class Stub:
         """Return what is served."""
         app = web.Application()
         app.router.add_get("/api/v1/query_range", self._query)
-        app.router.add_get("/-/ready", _ready)
+        app.router.add_get("/api/v1/query", _ready)
         app.router.add_get("/counts", self._count)
         app.router.add_post("/harm", self._harm)
         app.router.add_post("/move", self._move)
@@ -65,7 +65,7 @@ class Stub:
 
 
 async def _ready(_request: web.Request) -> web.Response:
-    return web.Response()
+    return web.json_response({"status": "success"})
 
 
 def main() -> None:

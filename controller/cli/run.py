@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli import prometheus
 from controller.cli.options import fail
 from policies.units import Duration
 
@@ -108,6 +109,11 @@ def start(
     context: Context = None,
     namespace: Namespaces = None,
     prometheus_url: PrometheusUrl = "",
+    prometheus_token_file: prometheus.TokenFile = None,
+    prometheus_header: prometheus.Headers = None,
+    prometheus_ca_file: prometheus.CaFile = None,
+    prometheus_cert_file: prometheus.CertFile = None,
+    prometheus_key_file: prometheus.KeyFile = None,
     history_url: HistoryUrl = "sqlite:///penstock.db",
     api_address: ApiAddress = "127.0.0.1:7420",
     token_file: TokenFile = None,
@@ -123,13 +129,17 @@ def start(
     from controller.cluster.run import RunOptions, StartError, run
     from controller.logs import set_up
 
-    if not prometheus_url:
+    if not prometheus_url.strip():
         fail("--prometheus-url (or PENSTOCK_PROMETHEUS_URL) must name the Prometheus to read", 2)
+    access = prometheus.access(
+        prometheus_url, prometheus_token_file, prometheus_header, prometheus_ca_file, prometheus_cert_file,
+        prometheus_key_file,
+    )  # fmt: skip
     host, port = _address(api_address)
     options = RunOptions(
         kubeconfig=kubeconfig, context=context, namespaces=_namespaces(namespace or ()),
-        prometheus_url=prometheus_url, history_url=history_url, host=host, port=port,
-        token=_token(token_file), lease_name=lease_name, lease_namespace=lease_namespace,
+        prometheus_url=prometheus_url, prometheus_access=access, history_url=history_url, host=host,
+        port=port, token=_token(token_file), lease_name=lease_name, lease_namespace=lease_namespace,
         lease_seconds=lease_seconds, pod_uid=pod_uid, propagation=_seconds("--propagation", propagation),
         settle=_seconds("--settle", settle),
     )  # fmt: skip

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from controller.cli import prometheus
+from controller.cli.options import fail
+
 Directory = Annotated[
     Path, typer.Argument(help="The folder with the manifests.", exists=True, file_okay=False)
 ]
@@ -30,6 +33,11 @@ def start(
     prometheus_url: Annotated[
         str | None, typer.Option(help="Read this Prometheus instead of starting one.")
     ] = None,
+    prometheus_token_file: prometheus.TokenFile = None,
+    prometheus_header: prometheus.Headers = None,
+    prometheus_ca_file: prometheus.CaFile = None,
+    prometheus_cert_file: prometheus.CertFile = None,
+    prometheus_key_file: prometheus.KeyFile = None,
     scrape_interval: Annotated[str, typer.Option(help="How often our Prometheus scrapes Envoy.")] = "1s",
     history_url: Annotated[
         str | None,
@@ -46,8 +54,22 @@ def start(
     from controller.standalone.layout import LayoutError
     from controller.standalone.up import UpOptions, up
 
+    given = (
+        prometheus_token_file, prometheus_header, prometheus_ca_file, prometheus_cert_file,
+        prometheus_key_file,
+    )  # fmt: skip
+    if any(given) and not prometheus_url:
+        fail("the options of a guarded Prometheus need --prometheus-url: Penstock's own asks for nothing", 2)
+    access = prometheus.access(prometheus_url, *given) if prometheus_url else None
     options = UpOptions(
-        directory, api_port, address, ports(publish or []), prometheus_url, scrape_interval, history_url
+        directory,
+        api_port,
+        address,
+        ports(publish or []),
+        prometheus_url,
+        access,
+        scrape_interval,
+        history_url,
     )
     set_up()
     try:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.cluster.kube import Observer
+    from controller.prometheus_access import Access
 
 log = logging.getLogger("penstock")
 
@@ -63,6 +64,7 @@ class RunOptions:
     namespaces: tuple[str, ...]
     """To look after; empty: all."""
     prometheus_url: str
+    prometheus_access: Access
     history_url: str
     host: str
     port: int
@@ -123,7 +125,7 @@ class _Controller:
         self._history = await _history(options.history_url)
         process.closing(self._history.close)
         reports = await self._reports()
-        self._metrics = PrometheusMetrics(options.prometheus_url)
+        self._metrics = PrometheusMetrics(options.prometheus_url, access=options.prometheus_access)
         process.closing(self._metrics.close)
         self._lease = self._fence()
         backend = ControllerBackend(

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from controller.prometheus_access import Access
     from controller.standalone.child import ChildSpec
 
 log = logging.getLogger("penstock")
@@ -69,6 +70,7 @@ class UpOptions:
     address: str = "127.0.0.1"
     publish: Mapping[int, int] = field(default_factory=dict)
     prometheus_url: str | None = None
+    prometheus_access: Access | None = None
     scrape_interval: str = "1s"
     history_url: str | None = None
 
@@ -125,7 +127,7 @@ class _Controller:
         for finding in (await folder.sync()).refused:
             announce(str(finding))
         dataplane, prometheus_url = await self._start_dataplane(store, translation)
-        metrics = PrometheusMetrics(prometheus_url)
+        metrics = PrometheusMetrics(prometheus_url, access=options.prometheus_access)
         self._process.closing(metrics.close)
         telemetry, news = Telemetry(), News()
         timed = TimedMetrics(metrics, telemetry)
@@ -146,7 +148,7 @@ class _Controller:
         self._process.run(loop.run(), "loop")
         self._process.run(api.serve(sockets=[listener]), "api")
         write_json(layout.endpoint, {"url": url, "pid": os.getpid()})
-        announce(f"Penstock serves {layout.root} at {url}; Prometheus at {prometheus_url}")
+        announce(f"Penstock serves {layout.root} at {url}; {metrics.name}")
         if options.prometheus_url:
             announce(f"it must scrape Envoy as {layout.prometheus / 'scrape.json'} says")
 

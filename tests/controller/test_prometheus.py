@@ -211,12 +211,28 @@ async def test_only_so_many_questions_are_asked_at_once(fake, metrics):
     assert fake.busiest == 2
 
 
-async def test_ready_asks_the_readiness_page(fake, metrics):
+async def test_ready_asks_a_query_since_many_have_no_readiness_page(fake, metrics):
     await metrics.ready()
     fake.status = 503
     with pytest.raises(UnavailableError, match="answers 503"):
         await metrics.ready()
-    assert {question["path"] for question in fake.asked} == {"/-/ready"}
+    fake.status, fake.body = 200, "<html>Log in</html>"
+    with pytest.raises(UnavailableError, match="answers with something that is not JSON"):
+        await metrics.ready()
+    assert {(question["path"], question["query"]) for question in fake.asked} == {
+        ("/api/v1/query", "vector(1)")
+    }
+
+
+async def test_the_api_is_below_the_path_of_the_address(fake):
+    metrics = PrometheusMetrics(f"{fake.url}/api/prom/\n")
+    await metrics.ready()
+    await metrics.read("up", **RANGE)
+    await metrics.close()
+    assert [question["path"] for question in fake.asked] == [
+        "/api/prom/api/v1/query",
+        "/api/prom/api/v1/query_range",
+    ]
 
 
 async def test_credentials_and_proxies_of_the_environment_are_not_used(fake, metrics, monkeypatch):
