@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.support.standalone import ROOT, Standalone
+from tests.support.standalone import ROOT, Said, Standalone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +51,17 @@ async def command(stack: Standalone, verb: str, *options: str) -> None:
     assert done.status == 0, done.err
 
 
+async def shown(stack: Standalone, status: int) -> Said:
+    """Wait until `penstock status` ends with this exit status; return what it said."""
+
+    async def so() -> Said | None:
+        said = await stack.cli("status", "ranker")
+        return said if said.status == status else None
+
+    said: Said = await stack.eventually(so, f"exit status {status}")
+    return said
+
+
 async def edit_weights(stack: Standalone, *weights: int) -> None:
     editor = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KUBECTL_EDIT, str(stack.layout.store), *map(str, weights), cwd=ROOT
@@ -89,22 +100,20 @@ async def test_with_on_drift_hold_the_edit_stays_the_run_holds_and_abort_works(s
     stalled = (await stack.status()).condition("Stalled")
     assert stalled
     assert (stalled.status, stalled.reason) == ("True", "Drift")
-    assert (await stack.cli("status", "ranker")).status == 1
+    await shown(stack, 1)
     await stack.abort()
     stack.write("policy.yaml", text)
 
 
 async def test_pause_holds_and_resume_goes_on(stack: Standalone) -> None:
     await stack.fresh_run()
-    assert (await stack.cli("status", "ranker")).status == 3
+    await shown(stack, 3)
     await command(stack, "pause")
     await stack.until(lambda s: s.run and s.run.paused, "the pause")
-    paused = await stack.cli("status", "ranker")
-    assert paused.status == 4
-    assert "pause" in paused.out.lower()
+    assert "pause" in (await shown(stack, 4)).out.lower()
     await command(stack, "resume")
     await stack.until(lambda s: s.run and not s.run.paused, "the end of the pause")
-    assert (await stack.cli("status", "ranker")).status == 3
+    await shown(stack, 3)
 
 
 async def test_a_paused_run_is_rolled_back_all_the_same_when_harm_is_proven(stack: Standalone) -> None:

@@ -56,10 +56,12 @@ async def test_envoy_comes_back_and_its_reset_counters_are_no_harm(stack: Standa
 
 
 async def only_the_control_serves(stack: Standalone) -> None:
-    await stack.flowing()
-    served = stack.candidate.served
-    await stack.flowing()
-    assert stack.candidate.served == served
+    async def for_a_while() -> bool:
+        served = stack.candidate.served
+        await stack.flowing()
+        return stack.candidate.served == served
+
+    await stack.eventually(for_a_while, "the control alone to serve")
 
 
 async def test_prometheus_comes_back_without_its_samples_and_the_run_goes_on(stack: Standalone) -> None:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
-STEPS = [{"weight": weight} for weight in range(20, 100, 4)]
+STEPS = [{"weight": weight} for weight in range(20, 100, 2)]
 """A run that goes on as soon as it sees anything, so that one that stands still does so for a reason."""
+ENOUGH = 20
+"""Steps that must be left when a fault begins."""
 
 
 class Stack(Standalone):
@@ -34,13 +36,13 @@ class Stack(Standalone):
     proxy: FaultProxy
 
     async def working(self) -> Run:
-        """Let Prometheus be well, and return a run that has steps left."""
+        """Let Prometheus be well, and return a run that has steps left and does not stand still."""
         await self.proxy.open()
         self.proxy.fault = ""
         status = await self.status()
-        if status.run is None or status.run.outcome or status.run.step > 10:
-            return await self.fresh_run()
-        return await self.under_way()
+        if status.run is None or status.run.outcome or status.run.step > len(STEPS) - ENOUGH:
+            await self.fresh_run()
+        return await self.goes_on()
 
     async def goes_on(self) -> Run:
         """Wait until the run takes another step."""
@@ -50,7 +52,7 @@ class Stack(Standalone):
 
     async def stands_still(self) -> None:
         """Assert that nothing moves for some intervals, and traffic flows on."""
-        run, weights = await self.run(), await self.weights()
+        run, weights = await self.under_way(), await self.weights()
         await self.intervals(2)
         await self.flowing()
         assert await self.run() == run
@@ -101,13 +103,17 @@ def metrics(status: Status) -> tuple[str, str]:
 
 
 async def test_down_from_the_start_nothing_is_decided_and_abort_works(stack: Stack) -> None:
-    status = await stack.until(lambda s: "MetricsUnavailable" in why_stalled(s), "word of the fault")
-    assert re.search(r"cannot be reached \(.*Connection refused\)", why_stalled(status))
+    refused = re.compile(r"MetricsUnavailable .*cannot be reached \(.*Connection refused\)")
+    await stack.until(lambda s: refused.search(why_stalled(s)), "word of the fault")
     assert (await stack.run()).step == 0
     await stack.stands_still()
-    async with stack.session.get("/readyz") as answer:
-        assert answer.status == 503
-        assert "Connection refused" in (await answer.json())["parts"]["prometheus"]
+
+    async def unready() -> bool:
+        async with stack.session.get("/readyz") as answer:
+            parts = (await answer.json())["parts"]
+            return answer.status == 503 and "Connection refused" in parts["prometheus"]
+
+    await stack.eventually(unready, "word of the fault at /readyz")
     await stack.abort()
     await stack.proxy.open()
     await stack.fresh_run()
@@ -147,7 +153,7 @@ async def test_a_run_holds_while_answers_are_late_and_can_be_aborted(stack: Stac
 async def test_harm_is_found_after_a_fault_and_not_before(stack: Stack) -> None:
     await stack.working()
     stack.proxy.fault = "error"
-    await stack.until(why_stalled, "word of the fault")
+    await stack.until(lambda s: "answers 500" in why_stalled(s), "word of the fault")
     stack.candidate.error_rate = 0.6
     await stack.stands_still()
     stack.proxy.fault = ""

@@ -21,7 +21,7 @@ def assert_recorded_once(history: dict[str, Any], load: Load) -> None:
     ends = [row["end"] for row in _intervals(history)]
     assert ends == sorted(set(ends))
     counted = sum(row[arm]["total"] for row in _intervals(history) for arm in ("control", "candidate"))
-    assert counted <= load.total
+    assert counted <= load.sent  # Envoy counts an answer before it is read here
 
 
 def assert_steps_in_order(history: dict[str, Any], weights: Sequence[int]) -> None:

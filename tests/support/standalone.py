@@ -7,18 +7,20 @@ asserted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import yaml
 
 from controller.ports import Ref
+from controller.standalone.control import KeeperError
 from controller.standalone.layout import Layout
 from controller.standalone.listening import pick_port
 from controller.standalone.processes import DataPlaneProcesses
@@ -58,7 +60,7 @@ def policy(steps: Any = LONG, name: str = HOST, **decision: Any) -> Object:
             "strategy": {"canary": {"steps": [dict(step) for step in steps]}},
             "metrics": [{"template": "istio-error-rate", "margin": "400%", "dispersion": "1"}],
             "decision": {
-                "interval": "1s", "minSamples": 20, "falseRollback": "1%", "falsePromote": "5%",
+                "interval": "1s", "minSamples": 20, "falseRollback": "0.01%", "falsePromote": "5%",
                 "deadline": "2h", **decision,
             },
         },
@@ -200,25 +202,35 @@ class Standalone(Staged):
         return await asyncio.wait_for(self._controller.wait(), PATIENCE)
 
     async def pids(self) -> dict[str, int]:
-        """Return the pids of the keeper and of the processes under it that are ready."""
+        """Return the pids of the keeper and of what runs under it, which may just be late to say so."""
         running = await self._running()
         if running is None:
             return {}
-        ready = {n: c.pid for n, c in running.children.items() if c.state == "ready" and c.pid is not None}
-        return {"keeper": running.pid, **ready}
+        children = {name: child.pid for name, child in running.children.items() if child.pid is not None}
+        return {"keeper": running.pid, **children}
 
     async def _running(self) -> Running | None:
-        return await DataPlaneProcesses(self.layout).status()
+        async def answer() -> tuple[Running | None] | None:
+            with contextlib.suppress(KeeperError):  # it is busy: asked again
+                return (await DataPlaneProcesses(self.layout).status(),)
+            return None
+
+        [running] = await self.eventually(answer, "the keeper to answer")
+        return cast("Running | None", running)
 
     async def kill(self, name: str) -> None:
         """SIGKILL the keeper, Envoy or Prometheus."""
         os.kill((await self.pids())[name], signal.SIGKILL)
 
     async def back(self, name: str, before: Mapping[str, int]) -> None:
-        """Wait until a process is there again, and is another one."""
+        """Wait until a process is there again, ready, and is another one."""
 
         async def again() -> bool:
-            return (await self.pids()).get(name, before[name]) != before[name]
+            running = await self._running()
+            if running is None or name == "keeper":
+                return running is not None and running.pid != before[name]
+            child = running.children.get(name)
+            return child is not None and child.state == "ready" and child.pid != before[name]
 
         await self.eventually(again, f"{name} to be back")
 
