@@ -20,7 +20,8 @@ import numpy as np
 from analysis.design import Interval
 from analysis.tables import Arm, Table
 from analysis.thinning import Counts, thinned, worsened
-from controller.simulate import Result, follow, looks
+from controller.endings import Result
+from controller.simulate import follow, looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller import numbers
-from controller.simulate import OUTCOMES
+from controller.endings import OUTCOMES
 
 if TYPE_CHECKING:
-    from controller.simulate import Result, Share
+    from controller.endings import Result, Share
 
 HEADER = ("CANDIDATE", "ROLLED BACK", "PROMOTED", "HELD", "TO ROLLBACK", "TO PROMOTION")
 

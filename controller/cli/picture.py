@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from controller.api.markup import Markup, join, tag
 from controller.api.scales import Linear, Time
 from controller.distribution import quantile
-from controller.simulate import OUTCOMES
+from controller.endings import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from controller.api.scales import Scale
-    from controller.simulate import Outcome, Result
+    from controller.endings import Outcome, Result
 
 _LEFT, _GAP, _RIGHT, _TOP, _BOTTOM = 84.0, 56.0, 28.0, 74.0, 30.0
 _PANEL, _ROW, _LINE = 360.0, 58.0, 15.0

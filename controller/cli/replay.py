@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from controller.cli import prometheus
 from controller.cli.one_policy import load
 from controller.cli.options import fail
 from controller.cli.simulate import Picture, draw, factors
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
     from analysis.design import Design
     from controller.cli.one_policy import Loaded
+    from controller.endings import Result
     from controller.past import Past, Question
     from controller.placebo import Windows
-    from controller.simulate import Result
+    from controller.prometheus_access import Access
 
 SETTLE_SECONDS = 60
 """What is younger may not be in Prometheus yet."""
@@ -35,10 +37,24 @@ def replay(
     file: Annotated[
         Path, typer.Argument(metavar="POLICY", help="File or folder with one RolloutPolicy; - is stdin.")
     ],
-    prometheus: Annotated[str, typer.Option(metavar="URL", help="Address of the Prometheus.")],
+    prometheus_url: Annotated[
+        str,
+        typer.Option(
+            "--prometheus",
+            "--prometheus-url",
+            metavar="URL",
+            help="Address of the Prometheus.",
+            envvar="PENSTOCK_PROMETHEUS_URL",
+        ),
+    ],
     since: Annotated[
         str, typer.Option("--from", metavar="TIME", help="RFC 3339, unix seconds, or how long ago: 6h.")
     ],
+    prometheus_token_file: prometheus.TokenFile = None,
+    prometheus_header: prometheus.Headers = None,
+    prometheus_ca_file: prometheus.CaFile = None,
+    prometheus_cert_file: prometheus.CertFile = None,
+    prometheus_key_file: prometheus.KeyFile = None,
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="As --from; default: now.")] = "0s",
     version: Annotated[
         str | None, typer.Option(help="The control's version label, if it is not that of the first variant.")
@@ -67,13 +83,17 @@ def replay(
     from controller.cli.replayed import Replayed, data, text
     from controller.dossier import design_of
 
+    access = prometheus.access(
+        prometheus_url, prometheus_token_file, prometheus_header, prometheus_ca_file, prometheus_cert_file,
+        prometheus_key_file,
+    )  # fmt: skip
     loaded = load(file, "a replay")
     design = design_of(loaded.policy, loaded.templates)
     try:
         effects = factors(effect, "--effect")
         harmed = _harmed(design, metric)
         question = _question(loaded, design, version, since, until)
-        past = _read(prometheus, question)
+        past = _read(prometheus_url, access, question)
         windows = _windows(loaded, past, window)
         results = _run(loaded, design, past, windows, effects, harmed, runs, seed)
     except ValueError as error:
@@ -148,7 +168,7 @@ def moment(text: str, now: float, option: str) -> float:
     return seconds
 
 
-def _read(url: str, question: Question) -> Past:
+def _read(url: str, access: Access, question: Question) -> Past:
     """Read the history, with a progress bar on a terminal; ends the command when Prometheus cannot answer."""
     import asyncio
 
@@ -158,7 +178,7 @@ def _read(url: str, question: Question) -> Past:
     from controller.prometheus import PrometheusMetrics
 
     async def read() -> Past:
-        metrics = PrometheusMetrics(url, timeout=TIMEOUT_SECONDS)
+        metrics = PrometheusMetrics(url, access=access, timeout=TIMEOUT_SECONDS)
         try:
             with progress() as shown:
                 task = shown.add_task("history", total=len(question.parts))

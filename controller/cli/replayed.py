@@ -16,9 +16,9 @@ from controller.placebo import window_error
 if TYPE_CHECKING:
     from analysis.design import Design
     from analysis.dispersion import Calibration
+    from controller.endings import Result, Share
     from controller.past import Past
     from controller.placebo import Windows
-    from controller.simulate import Result, Share
     from policies.model import RolloutPolicy
 
 _NAMES = 5

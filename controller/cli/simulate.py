@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from analysis.design import Design
     from analysis.simulate import Behaviour, Harm, Scenario
-    from controller.simulate import Result
+    from controller.endings import Result
     from policies.model import RolloutPolicy
     from policies.units import Quantity
 

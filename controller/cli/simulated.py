@@ -18,7 +18,7 @@ from controller.simulate import looks
 if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
     from analysis.simulate import Behaviour
-    from controller.simulate import Result, Share
+    from controller.endings import Result, Share
     from policies.model import RolloutPolicy
 
 _EARLIER = " What it did before the harm counts too: hold the last step longer."

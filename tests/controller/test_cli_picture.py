@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from controller.cli.picture import picture
-from controller.simulate import Ending, Result
+from controller.endings import Ending, Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 

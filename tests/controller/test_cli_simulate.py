@@ -9,7 +9,7 @@ from controller.cli import app
 from controller.cli import simulate as command
 from controller.cli.simulated import Simulation, warnings
 from controller.dossier import design_of
-from controller.simulate import Ending, Result
+from controller.endings import Ending, Result
 from policies.catalog import templates
 from policies.parse import policy_from_object
 from tests.support.policies import changed, policy, template, text

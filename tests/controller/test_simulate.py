@@ -8,8 +8,9 @@ from analysis.simulate import Behaviour
 from controller import simulate as simulated
 from controller import simulated_past
 from controller.dossier import design_of
+from controller.endings import Ending, Result, Share
 from controller.judgement import judgement_of
-from controller.simulate import Ending, Result, Share, looks, onset, simulate
+from controller.simulate import looks, onset, simulate
 from policies.catalog import templates
 from policies.parse import policy_from_object
 from tests.support.policies import changed, policy
