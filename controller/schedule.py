@@ -49,9 +49,11 @@ class Schedule:
         if not self._wake.is_set() and pause:
             sleeper = asyncio.ensure_future(self._clock.sleep(pause))
             waker = asyncio.ensure_future(self._wake.wait())
-            _, pending = await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
+            try:
+                await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+            finally:  # also when the wait itself is cancelled
+                sleeper.cancel()
+                waker.cancel()
         self._wake.clear()
 
     def is_due(self, key: str, now: float) -> bool:

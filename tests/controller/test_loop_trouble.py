@@ -11,7 +11,7 @@ import pytest
 import controller.judging
 import controller.rollout
 from controller import history_rows
-from controller.loop import Loop
+from controller.opening import Opening
 from controller.ports import Applied, ConflictError, Reading, Ref, UnavailableError
 from tests.support.rig import BAD, GOOD, POLICY, ROUTE, Rig, ended, manifests
 from tests.support.simulated import Service
@@ -358,7 +358,7 @@ async def test_without_policies_the_loop_rests(rig: Rig, monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     monkeypatch.setattr(rig.clock, "sleep", sleep)
-    monkeypatch.setattr(rig.loop, "_watch", asyncio.Event().wait)
+    monkeypatch.setattr(rig.loop._follower, "run", asyncio.Event().wait)
     running = asyncio.create_task(rig.loop.run())
     try:
         async with asyncio.timeout(10):
@@ -397,14 +397,14 @@ def _looks(rig: Rig) -> float:
 async def test_a_rollout_that_cannot_even_be_begun_leaves_the_others_alone(
     pair: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = Loop._rollout
+    begin = Opening._rollout
 
-    def broken(self: Loop, entry: Entry, now: float) -> Rollout:
+    def broken(self: Opening, entry: Entry, now: float) -> Rollout:
         if entry.policy.metadata.name == "ranker":
             raise ArithmeticError
         return begin(self, entry, now)
 
-    monkeypatch.setattr(Loop, "_rollout", broken)
+    monkeypatch.setattr(Opening, "_rollout", broken)
     await pair.run(300, until=ended, name="other")
     assert ended(await pair.status("other"))
     assert not ended(await pair.status())
