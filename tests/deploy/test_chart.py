@@ -12,13 +12,23 @@ from typer.main import get_command
 
 from controller.cli import app
 from controller.cli.kubectl import SELECTOR
+from controller.cli.prometheus import HEADERS
 from tests.support.chart import CHART, ChartError, objects, rendered
 
 pytestmark = pytest.mark.cluster  # helm is built with it
 
 POSTGRESQL = {"store": "postgresql", "postgresql": {"existingSecret": "history"}}
+GUARDED = {
+    "existingSecret": "prom",
+    "secretKeys": {"url": "address", "token": "token", "headers": "headers"},
+    "headers": {"X-Scope-OrgID": "team|$(HOME)"},
+    "caConfigMap": "openshift-service-ca.crt",
+    "caKey": "service-ca.crt",
+    "clientCertificateSecret": "penstock-tls",
+}
 EVERYTHING = {
     "replicas": 3,
+    "prometheus": {"url": "https://p:9090", **GUARDED},
     "namespaces": ["ml", "shop"],
     "history": POSTGRESQL,
     "api": {"token": {"generate": True}},
@@ -29,6 +39,9 @@ EVERYTHING = {
     "image": {"repository": "example.invalid/penstock", "digest": "sha256:" + "0" * 64},
     "serviceAccount": {"annotations": {"a": "b"}},
     "env": [{"name": "OTEL_SERVICE_NAME", "value": "penstock"}],
+    "envFrom": [{"secretRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     "podAnnotations": {"a": "b"},
     "podLabels": {"c": "d"},
     "nodeSelector": {"e": "f"},
@@ -47,6 +60,7 @@ SETS = {
         "serviceAccount": {"create": False, "name": "mine"},
         "rbac": {"create": False},
     },
+    "a guarded Prometheus": {"prometheus": GUARDED},
     "a token that is there": {"api": {"token": {"existingSecret": "mine"}}},
 }
 
@@ -114,6 +128,21 @@ def test_what_the_default_values_make(helm):
             "generate or existingSecret, not both",
         ),
         ({"serviceAccount": {"create": False}}, "needs serviceAccount.name"),
+        (
+            {"prometheus": {"existingSecret": "prom", "secretKeys": {"url": ""}}},
+            "prometheus.url is needed",
+        ),
+        ({"prometheus": {"url": "http://p", "existingSecret": "prom"}}, "would be used for nothing"),
+        (
+            {"prometheus": {"url": "http://p", "secretKeys": {"token": "token"}}},
+            "needs prometheus.existingSecret",
+        ),
+        ({"prometheus": {**GUARDED, "serviceAccountToken": True}}, "serviceAccountToken or secretKeys.token"),
+        ({"prometheus": {**GUARDED, "caSecret": "ca"}}, "caConfigMap or caSecret, not both"),
+        (
+            {"prometheus": GUARDED, "networkPolicy": {"enabled": True}},
+            "needs networkPolicy.egress.prometheusPort",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(helm, values, sentence):
@@ -129,6 +158,10 @@ def test_what_cannot_work_is_refused_in_a_sentence(helm, values, sentence):
         ({"replicas": -1}, "/replicas"),
         ({"prometheus": {"url": "prometheus:9090"}}, "/prometheus/url"),
         ({"prometheus": {"url": "http://p", "timeout": 1}}, "'timeout' not allowed"),
+        ({"prometheus": {"url": "http://p", "secretKeys": {"password": "p"}}}, "'password' not allowed"),
+        ({"prometheus": {"url": "http://p", "headers": {"X A": "b"}}}, "propertyName 'X A'"),
+        ({"prometheus": {"url": "http://p", "headers": {"X-A": "b\nX-C: d"}}}, "/prometheus/headers/X-A"),
+        ({"prometheus": {"url": "http://p", "existingSecret": "Not A Name"}}, "/prometheus/existingSecret"),
         ({"history": {"store": "mysql"}}, "/history/store"),
         ({"history": {"sqlite": {"size": "1 GB"}}}, "/history/sqlite/size"),
         ({"namespaces": ["Not A Name"]}, "/namespaces/0"),
@@ -187,7 +220,7 @@ def test_the_command_is_one_that_penstock_knows(helm):
     command, *arguments = container(made)["args"]
     assert command == "run"
     assert {argument.partition("=")[0] for argument in arguments} <= options.keys()
-    known = {each.envvar for each in run.params} | {"PENSTOCK_TOKEN", "OTEL_SERVICE_NAME"}
+    known = {each.envvar for each in run.params} | {"PENSTOCK_TOKEN", "OTEL_SERVICE_NAME", HEADERS}
     assert environment(made).keys() <= known
 
 
@@ -220,6 +253,76 @@ def test_a_token_is_made_or_taken_or_absent(helm):
     assert environment(taken)["PENSTOCK_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "it"}
 
 
+def from_secret(made, variable):
+    return environment(made)[variable].get("valueFrom", {}).get("secretKeyRef")
+
+
+def prometheus_options(made):
+    pairs = [each.removeprefix("--prometheus-").split("=", 1) for each in container(made)["args"][1:]]
+    return {name: value for name, *rest in pairs for value in rest if not name.startswith("--")}
+
+
+def files_for_prometheus(made):
+    """Return which file, below which folder, comes from which object and key."""
+    pod = only(made, "Deployment")["spec"]["template"]["spec"]
+    folders = {mount["name"]: mount["mountPath"] for mount in container(made)["volumeMounts"]}
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "prometheus"]
+    return {
+        f"{folders['prometheus']}/{item['path']}": (kind, origin["name"], item["key"])
+        for source in volume["projected"]["sources"]
+        for kind, origin in source.items()
+        for item in origin["items"]
+    }
+
+
+def test_a_prometheus_without_credentials_needs_no_file_and_no_option(helm):
+    made = objects(helm, "there")
+    assert prometheus_options(made) == {}
+    assert [mount["name"] for mount in container(made)["volumeMounts"]] == ["tmp", "history"]
+    assert HEADERS not in environment(made)
+
+
+def test_the_address_and_the_credentials_of_prometheus_come_from_a_secret(helm):
+    made = objects(helm, "there", prometheus=GUARDED)
+    assert from_secret(made, "PENSTOCK_PROMETHEUS_URL") == {"name": "prom", "key": "address"}
+    assert from_secret(made, HEADERS) == {"name": "prom", "key": "headers"}
+    options = prometheus_options(made)
+    assert options.pop("header") == "X-Scope-OrgID=team|$$(HOME)", "Kubernetes makes $(HOME) of it again"
+    files = files_for_prometheus(made)
+    assert {name: files[path] for name, path in options.items()} == {
+        "token-file": ("secret", "prom", "token"),
+        "ca-file": ("configMap", "openshift-service-ca.crt", "service-ca.crt"),
+        "cert-file": ("secret", "penstock-tls", "tls.crt"),
+        "key-file": ("secret", "penstock-tls", "tls.key"),
+    }
+    assert len(files) == 4
+
+
+def test_an_address_among_the_values_wins_over_that_of_the_secret(helm):
+    made = objects(helm, "there", prometheus={**GUARDED, "url": "https://p"})
+    assert environment(made)["PENSTOCK_PROMETHEUS_URL"]["value"] == "https://p"
+
+
+def test_the_pods_own_token_is_the_one_that_kubernetes_renews(helm):
+    made = objects(
+        helm, "there", prometheus={"url": "https://p", "serviceAccountToken": True, "caSecret": "ca"}
+    )
+    assert prometheus_options(made) == {
+        "token-file": "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "ca-file": "/etc/penstock/prometheus/ca.crt",
+    }
+    assert only(made, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    assert files_for_prometheus(made) == {"/etc/penstock/prometheus/ca.crt": ("secret", "ca", "ca.crt")}
+
+
+def test_more_variables_and_volumes_are_passed_on(helm):
+    made = objects(helm, "there", **EVERYTHING)
+    assert container(made)["envFrom"] == EVERYTHING["envFrom"]
+    assert EVERYTHING["extraVolumeMounts"][0] in container(made)["volumeMounts"]
+    pod = only(made, "Deployment")["spec"]["template"]["spec"]
+    assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
+
+
 def test_a_budget_is_for_several_pods_only(helm):
     assert "PodDisruptionBudget" not in kinds(objects(helm, "there"))
     assert only(objects(helm, "there", **EVERYTHING), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
@@ -236,6 +339,22 @@ def test_with_namespaces_there_are_no_rights_in_others(helm):
     ]
 
 
+def test_two_releases_of_one_name_share_no_role(helm):
+    def roles(namespace, **values):
+        made = objects(helm, namespace, **values)
+        return {
+            obj["metadata"]["name"]: {each for each in obj["metadata"]["labels"] if "aggregate-to" in each}
+            for obj in made
+            if obj["kind"] == "ClusterRole"
+        }
+
+    one, other = roles("one", namespaces=["ml"]), roles("other", namespaces=["shop"])
+    assert not one.keys() & other.keys()
+    assert [*one.values()] == [*other.values()]
+    assert sorted(map(len, one.values())) == [2, 3], "edit adds to edit and admin, view to all three"
+    assert roles("one").keys() == {"penstock", "penstock-view", "penstock-edit"}
+
+
 @pytest.mark.parametrize(
     ("url", "port"),
     [("http://p.monitoring:9090/prefix", 9090), ("http://p", 80), ("https://p/select", 443)],
@@ -248,6 +367,13 @@ def test_the_network_policy_opens_the_port_of_prometheus(helm, url, port):
     assert spec["ingress"] == [
         {"from": [{"podSelector": {}}], "ports": [{"port": "http", "protocol": "TCP"}]}
     ]
+
+
+@pytest.mark.parametrize("prometheus", [{"url": "http://p:9090"}, GUARDED])
+def test_the_network_policy_can_be_told_the_port_of_prometheus(helm, prometheus):
+    policy = {"enabled": True, "egress": {"prometheusPort": 9091}}
+    made = objects(helm, "there", prometheus=prometheus, networkPolicy=policy)
+    assert only(made, "NetworkPolicy")["spec"]["egress"][2]["ports"] == [{"port": 9091, "protocol": "TCP"}]
 
 
 def test_the_network_policy_lets_in_and_out_whom_it_is_told(helm):

@@ -47,10 +47,64 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- default (printf "%s-history" (include "penstock.fullname" .)) .Values.history.sqlite.existingClaim -}}
 {{- end -}}
 
+{{/* Where Prometheus' token is read; empty without one. */}}
+{{- define "penstock.prometheusToken" -}}
+{{- with .Values.prometheus -}}
+{{- if .serviceAccountToken -}}
+/var/run/secrets/kubernetes.io/serviceaccount/token
+{{- else if and .existingSecret .secretKeys.token -}}
+/etc/penstock/prometheus/token
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The files for Prometheus that come from Secrets and ConfigMaps, as sources of one volume; empty without any. */}}
+{{- define "penstock.prometheusFiles" -}}
+{{- with .Values.prometheus }}
+{{- if and .existingSecret .secretKeys.token }}
+- secret:
+    name: {{ .existingSecret }}
+    items: [{key: {{ .secretKeys.token | quote }}, path: token}]
+{{- end }}
+{{- if .caConfigMap }}
+- configMap:
+    name: {{ .caConfigMap }}
+    items: [{key: {{ .caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- if .caSecret }}
+- secret:
+    name: {{ .caSecret }}
+    items: [{key: {{ .caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- if .clientCertificateSecret }}
+- secret:
+    name: {{ .clientCertificateSecret }}
+    items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Refuses values that would install something that cannot work, with a sentence. */}}
 {{- define "penstock.check" -}}
-{{- if not .Values.prometheus.url -}}
-{{- fail "prometheus.url is needed: where the metrics are, such as http://prometheus.monitoring:9090" -}}
+{{- with .Values.prometheus -}}
+{{- if not (or .url (and .existingSecret .secretKeys.url)) -}}
+{{- fail "prometheus.url is needed: where the metrics are, such as http://prometheus.monitoring:9090 (or prometheus.existingSecret, with the address under prometheus.secretKeys.url)" -}}
+{{- end -}}
+{{- if and .existingSecret .url (not .secretKeys.token) (not .secretKeys.headers) -}}
+{{- fail "prometheus.existingSecret would be used for nothing: name prometheus.secretKeys.token or .headers, or leave prometheus.url empty" -}}
+{{- end -}}
+{{- if and (or .secretKeys.token .secretKeys.headers) (not .existingSecret) -}}
+{{- fail "prometheus.secretKeys needs prometheus.existingSecret: the Secret that has these keys" -}}
+{{- end -}}
+{{- if and .serviceAccountToken .secretKeys.token -}}
+{{- fail "prometheus: set serviceAccountToken or secretKeys.token, not both" -}}
+{{- end -}}
+{{- if and .caConfigMap .caSecret -}}
+{{- fail "prometheus: set caConfigMap or caSecret, not both" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.prometheus.url) (not .Values.networkPolicy.egress.prometheusPort) -}}
+{{- fail "networkPolicy.enabled needs networkPolicy.egress.prometheusPort where the address of Prometheus is in a Secret" -}}
 {{- end -}}
 {{- if and (gt (int .Values.replicas) 1) (eq .Values.history.store "sqlite") -}}
 {{- fail (printf "replicas: %d needs history.store: postgresql (or none): SQLite is a file of one pod" (int .Values.replicas)) -}}
