@@ -44,7 +44,7 @@ class Spec:
     """Answers 200 when the part is ready."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Set in addition to this process's environment."""
-    patience: float = 60.0
+    patience: float = 180.0
     """Seconds until it must be ready."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CRDS = Path(__file__).resolve().parent.parent / "policies" / "crd"
 BASE = Path(__file__).with_name("manifests") / "base.yaml"
 ALL = frozenset(PARTS)
-KUBECTL_TIMEOUT = 60.0
+KUBECTL_TIMEOUT = 180.0
 END_GRACE_S = 5.0
 
 
@@ -102,7 +102,7 @@ class Cluster:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
         # one that is quite new has no conditions at all, which is an error to `--for=condition`
         for state in ("jsonpath={.status.conditions[0].type}", "condition=Established"):
-            self.kubectl("wait", f"--for={state}", "--timeout=30s", "-f", str(path))
+            self.kubectl("wait", f"--for={state}", "--timeout=120s", "-f", str(path))
 
     def bring_up(self) -> None:
         """Start the parts in order; those that do not need each other start together."""

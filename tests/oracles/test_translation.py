@@ -20,7 +20,7 @@ from tests.support.oracle_corpus import fits, scenes, table, tell
 
 NAMESPACES = ("shop", "shop-models")
 KINDS = "virtualservices,destinationrules,serviceentries"
-PATIENCE_S = 60
+PATIENCE_S = 180
 PROXY = {
     "apiVersion": "networking.istio.io/v1",
     "kind": "Sidecar",

@@ -15,7 +15,7 @@ from typing import Any
 
 from controller.standalone.envoy_server import envoy_binary
 
-PATIENCE_S = 30
+PATIENCE_S = 180
 _TYPE = {"@type": "the same on both sides"}
 NORMALISED = {
     "port": {**_TYPE, "virtual_hosts": "compared one by one"},
