@@ -80,6 +80,9 @@ class Carrier:
             return self._schedule.soon(RETRY)
         try:
             stored, status = await self._writer.carry_out(rollout, case, decision)
+            rollout.carried_out = True
+            self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
+            return self._schedule.next_look(rollout, decision, case.now)
         except (ConflictError, NotFoundError) as error:
             # somebody was faster: read again, decide again
             self._recorder.failure("conflict", str(error), rollout.key)
@@ -90,9 +93,6 @@ class Carrier:
         except Exception as error:
             self._recorder.internal(rollout.key, error)
             return self._schedule.soon(RETRY)
-        rollout.carried_out = True
-        self._publish(rollout.key, stored, status, case.judgement, new_run=decision.action == "Start")
-        return self._schedule.next_look(rollout, decision, case.now)
 
     def _held(self, rollout: Rollout) -> Held | None:
         """Return a rollout as it enters the lane, if nothing but time and evidence is waited for."""

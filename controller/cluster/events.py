@@ -19,6 +19,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
 from controller.cluster.answers import Request
 from controller.cluster.resources import EVENTS
@@ -84,7 +85,8 @@ class Events:
         self._kube, self._clock = kube, clock
         self._told: OrderedDict[Ref, _Told] = OrderedDict()
         self._instance = f"penstock-{os.environ.get('HOSTNAME') or os.uname().nodename}"[:128]
-        self._writing = asyncio.Lock()
+        self._turns: WeakValueDictionary[Ref, asyncio.Lock] = WeakValueDictionary()
+        """Events of one object are written one after another: each counts on what the last one left."""
         self._rests_until, self._problem = 0.0, ""
         self._listing = asyncio.Lock()
         self._lists: dict[tuple[Ref | None, tuple[str | None, ...]], tuple[float, list[Object]]] = {}
@@ -94,7 +96,7 @@ class Events:
         self, about: Object, ref: Ref, type_: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
         """Tell of something that happened to an object; UnavailableError when it could not be written."""
-        async with self._writing:
+        async with self._turns.setdefault(ref, asyncio.Lock()):
             began = _now()
             if began < self._rests_until:
                 raise UnavailableError(self._problem)

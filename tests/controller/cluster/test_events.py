@@ -177,6 +177,26 @@ async def test_an_event_that_is_waited_for_in_vain_keeps_the_next_ones_from_wait
     assert len(server.requests) == 2
 
 
+async def test_the_word_of_one_object_does_not_wait_for_that_of_another(server, told, monkeypatch):
+    call, together = told._kube.call, asyncio.Barrier(2)
+
+    async def met(*args, **kwargs):
+        async with asyncio.timeout(30):
+            await together.wait()
+        return await call(*args, **kwargs)
+
+    monkeypatch.setattr(told._kube, "call", met)
+    await asyncio.gather(paused(told), paused(told, ref=REF._replace(name="other")))
+    assert len(stored(server)) == 2
+
+
+async def test_equal_events_that_come_at_once_are_counted_all_the_same(server, told):
+    await asyncio.gather(*(paused(told) for _ in range(5)))
+    [event] = stored(server)
+    assert event["series"]["count"] == 5
+    assert not told._turns
+
+
 async def test_a_refusal_that_comes_at_once_keeps_nobody_from_telling(server, told):
     server.answers.append(Answer(403, "a quota is used up"))
     with pytest.raises(UnavailableError, match="used up"):
