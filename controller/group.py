@@ -86,6 +86,8 @@ class Group:
         self._herd = Herd(layouts)
         self._taken: list[_Taken] = []
         self._picker: Picker | None = None
+        self._rows: dict[str, int] = {}
+        """Where each run stands in `held`; none between a change of the members and the next question."""
 
     @property
     def next(self) -> int:
@@ -106,7 +108,7 @@ class Group:
             ]
         )  # fmt: skip
         self.held += held
-        self._picker = None
+        self._picker, self._rows = None, {}
 
     @property
     def picker(self) -> Picker:
@@ -152,8 +154,16 @@ class Group:
         self.held = [each for row, each in enumerate(self.held) if row not in gone]
         self._taken = [taken.without(rows) for taken in self._taken]
         self._herd.remove(rows)
-        self._picker = None
+        self._picker, self._rows = None, {}
         return left
+
+    def verdict(self, key: str) -> Mapping[str, Any]:
+        """Return the verdict of a run's last look, with all numbers; KeyError."""
+        if not self._rows:
+            self._rows = {each.key: row for row, each in enumerate(self.held)}
+        row = self._rows[key]
+        self.bring_up_to_date([row])
+        return self.held[row].owed.dossier.judgement.numbers
 
     def bring_up_to_date(self, rows: Sequence[int]) -> None:
         """Let the dossiers of some runs know what the lane knows."""

@@ -67,9 +67,6 @@ class Lane:
     def __contains__(self, key: str) -> bool:
         return key in self._group_of
 
-    def __len__(self) -> int:
-        return len(self._group_of)
-
     def enter(self, runs: Sequence[Held]) -> list[str]:
         """Take in runs that hold, and return them; one that is not as far as others like it stays outside."""
         together: dict[tuple[int, tuple[Layout, ...]], list[Held]] = defaultdict(list)
@@ -151,10 +148,7 @@ class Lane:
 
     def verdict(self, key: str) -> Mapping[str, Any]:
         """Return the verdict of a run's last look, with all numbers; KeyError."""
-        group = self._group_of[key]
-        row = next(row for row, each in enumerate(group.held) if each.key == key)
-        group.bring_up_to_date([row])
-        return group.held[row].owed.dossier.judgement.numbers
+        return self._group_of[key].verdict(key)
 
     def _forget(self, left: Collection[Held]) -> None:
         for each in left:
