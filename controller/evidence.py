@@ -113,6 +113,8 @@ class Collector:
             return False
         self._own, self.templates = own, {**self._catalog, **own}
         self._filings = {name: self._filings[name] for name in self._filings if name in self.templates}
+        names = {template.metadata.name for template in self.templates.values()}  # a past is counted by it
+        self._telemetry.keep_templates(names.union(self.templates))
         return True
 
     def key(self, policy: RolloutPolicy, template: str) -> str:

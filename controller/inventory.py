@@ -175,6 +175,14 @@ class Inventory:
                 self._take_object(ref, obj)
         except _UNREADABLE as error:
             self.problems[ref] = str(error) if isinstance(error, InvalidError) else repr(error)
+        if obj is None:
+            self._forget_if_empty(ref.namespace)
+
+    def _forget_if_empty(self, namespace: str) -> None:
+        index = self._indexes.get(namespace)
+        if not self._objects.get(namespace) and not (index and index.workloads.names()):
+            self._objects.pop(namespace, None)
+            self._indexes.pop(namespace, None)
 
     def _take_workload(self, ref: Ref, obj: Object | None) -> None:
         workloads = self.objects(ref.namespace).workloads
@@ -248,7 +256,8 @@ class Inventory:
 
     def matters(self, obj: Object, *, gone: bool = False) -> bool:
         """Tell whether a change of a workload says anything that is not known yet."""
-        return gone or self.objects(ref_of(obj).namespace).workloads.differs(obj)
+        known = self._indexes.get(ref_of(obj).namespace)
+        return gone or known is None or known.workloads.differs(obj)
 
     def stirred(self) -> set[str]:
         """Return the policies whose objects, or whose right to a route, changed since the last time."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
+from controller.latest import Latest
 from controller.ports import ConflictError, NotFoundError, Ref, UnavailableError
 
 if TYPE_CHECKING:
@@ -16,21 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("penstock")
 
-K = TypeVar("K")
-
-REMEMBERED = 10_000
-"""Of how many places is remembered what was told last; nobody says of each of them that it is gone."""
-
-
-class _Last(OrderedDict[K, str]):
-    """What was told last, by place; those longest ago are forgotten."""
-
-    def __setitem__(self, place: K, told: str) -> None:
-        super().__setitem__(place, told)
-        self.move_to_end(place)
-        if len(self) > REMEMBERED:
-            self.popitem(last=False)
-
 
 class Recorder:
     """Tells of decisions and failures; a failure to tell never stops the loop."""
@@ -38,9 +23,9 @@ class Recorder:
     def __init__(self, store: Store, telemetry: Telemetry, news: News) -> None:
         self._store = store
         self.telemetry, self.news = telemetry, news
-        self._reasons: _Last[str] = _Last()
+        self._reasons: Latest[str, str] = Latest()
         """Reason of the last decision, by rollout."""
-        self._told: _Last[tuple[str, str]] = _Last()
+        self._told: Latest[tuple[str, str], str] = Latest()
         """What was told last, by origin and rollout."""
 
     async def decision(self, ref: Ref, decision: Decision) -> None:

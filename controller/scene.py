@@ -124,8 +124,10 @@ class Objects:
         self._changes += 1
         old = self._by_name.pop((kind, name), None)
         for host in _hosts(old) if old else ():
-            # two spellings of one host have one place
-            self._by_host[kind, _key(host, self.namespace)].pop(name, None)
+            place = kind, _key(host, self.namespace)
+            self._by_host[place].pop(name, None)  # two spellings of one host have one place
+            if not self._by_host[place]:
+                del self._by_host[place]
 
     def named(self, kind: str, name: str) -> Object | None:
         """Return the object of a kind with this name."""

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from controller.rollout_metric import RolloutMetric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 VERDICTS = ("Harmful", "Safe", "Undecided", "NoData", "Invalid")
 ERRORS = ("store", "history", "prometheus", "conflict", "internal")
@@ -95,6 +95,14 @@ class Telemetry:
         self._hide(policy)
         self._decided.pop(policy, None)
         self.decisions.forget(policy)
+
+    def keep_templates(self, names: Collection[str]) -> None:
+        """Drop what was counted of all templates but these."""
+        counted = {
+            sample.labels["template"] for family in self.queries.collect() for sample in family.samples
+        }
+        for name in counted.difference(names):
+            self.queries.remove(name)
 
     def hide(self) -> None:
         """Drop the gauges of all rollouts: they are another's to tell of."""

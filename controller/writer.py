@@ -14,6 +14,7 @@ from controller.chores import CopyTemplate, Release, Scale, copied, held, releas
 from controller.conditions import looked_at, with_conditions
 from controller.decision import Decision, Judgement, World
 from controller.inventory import ref_of
+from controller.latest import Latest
 from controller.ports import ConflictError, NotFoundError, Ref, RefusedError
 from controller.scene import MANAGER
 from controller.status import Status
@@ -37,10 +38,10 @@ class Writer:
 
     def __init__(self, store: Store, recorder: Recorder) -> None:
         self._store, self._recorder = store, recorder
-        self._ours: dict[Ref, str] = {}
-        self._written: dict[Ref, tuple[int, Mapping[str, int]]] = {}
+        self._ours: Latest[Ref, str] = Latest()
+        self._written: Latest[Ref, tuple[int, Mapping[str, int]]] = Latest()
         """Generation and weights of each VirtualService as it was written here last."""
-        self._refused: dict[str, str] = {}
+        self._refused: Latest[str, str] = Latest()
         """What the store said to the last write for a rollout, if it refused it."""
 
     def is_ours(self, obj: Object) -> bool:

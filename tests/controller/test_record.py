@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller import record
+from controller import latest
 from controller.news import News
 from controller.ports import ConflictError, NotFoundError, Ref, UnavailableError
 from controller.record import Recorder
@@ -59,7 +59,7 @@ async def test_what_stays_so_is_told_once_until_it_is_another_thing_or_over() ->
 async def test_what_was_told_is_remembered_of_a_bounded_number_of_places(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(record, "REMEMBERED", 3)
+    monkeypatch.setattr(latest, "REMEMBERED", 3)
     telling = recorder(Events())
     with caplog.at_level(logging.WARNING):
         for name in ("lively", "a", "lively", "b", "lively", "c", "lively", "a"):

@@ -87,3 +87,13 @@ def test_nothing_is_told_of_what_is_forgotten_and_all_of_the_others(telemetry):
     text = telemetry.exposition().decode()
     assert 'policy="ml/ranker"' not in text
     assert 'penstock_decisions_total{action="Start",policy="ml/other"} 1.0' in text
+
+
+def test_queries_of_templates_that_are_gone_are_told_no_more() -> None:
+    telemetry = Telemetry()
+    for name in ("kept", "gone", "kept"):
+        telemetry.queries.labels(name).inc()
+    telemetry.keep_templates({"kept", "new"})
+    text = telemetry.exposition()
+    assert b'penstock_queries_total{template="kept"} 2.0' in text
+    assert b'template="gone"' not in text
