@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -21,8 +22,9 @@ from cluster.recipe import PARTS
 from cluster.running import start
 from policies import catalog
 from tests.support import mesh
-from tests.support.clusters import apply, deployment, get, on_loopback, until
+from tests.support.clusters import apply, deployment, exists, get, on_loopback, until
 from tests.support.processes import of_folder
+from tests.support.watched import PATIENCE
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -91,7 +93,7 @@ def service(cluster, namespace, upstreams):
 def fetch(url, **headers):
     request = urllib.request.Request(url, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=5) as answer:
+    with opener.open(request, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 
@@ -128,12 +130,12 @@ def test_all_parts_run(cluster):
 
 
 def test_the_node_is_ready(cluster):
-    cluster.kubectl("wait", "node/node-0", "--for=condition=Ready", "--timeout=30s")
+    cluster.kubectl("wait", "node/node-0", "--for=condition=Ready", "--timeout=120s")
 
 
 def test_a_deployment_of_two_becomes_ready_and_its_service_has_endpoints(cluster, namespace):
     apply(cluster, deployment("ranker-v1", replicas=2), RANKER, namespace=namespace)
-    cluster.kubectl("rollout", "status", "deployment/ranker-v1", "-n", namespace, "--timeout=30s")
+    cluster.kubectl("rollout", "status", "deployment/ranker-v1", "-n", namespace, "--timeout=120s")
     assert get(cluster, "deployment/ranker-v1", namespace)["status"]["readyReplicas"] == 2
 
     def ready_addresses():
@@ -219,7 +221,14 @@ def test_a_part_can_be_ended_and_started_again_on_the_same_address(cluster, name
         _ = part.pid
     part.start()
     assert part.pid != first
-    until(lambda: cluster.kubectl("get", "configmap", "kept", "-n", namespace, "-o", "name"), "the object")
+    until(lambda: is_kept(cluster, namespace), "the object")
+
+
+def is_kept(cluster, namespace):
+    """Tell whether the API server has the object; it takes a moment to find etcd again."""
+    with contextlib.suppress(KubectlError):
+        return exists(cluster, "configmap/kept", namespace)
+    return False
 
 
 def test_a_suspended_api_server_answers_nothing_until_it_is_resumed(cluster, namespace):
@@ -284,7 +293,7 @@ def test_the_command_ends_everything_whatever_ends_it(tmp_path, how):
             assert process.stdout.readline() == f"export KUBECONFIG={tmp_path / 'kubeconfig'}\n"
             assert len(of_folder(tmp_path)) >= 3
             process.send_signal(how)
-            process.wait(30)
+            process.wait(PATIENCE)
         finally:
             process.kill()
     until(lambda: of_folder(tmp_path) == {}, "all parts ended")
