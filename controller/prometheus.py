@@ -203,9 +203,13 @@ def _late(timeout: float) -> str:
     return f"does not answer within {timeout:g} s"
 
 
+def _is_error(what: object) -> bool:
+    return isinstance(what, BaseException)
+
+
 def _cause(error: BaseException) -> str:
     """Return the innermost reason: `Connection refused` rather than the four errors around it."""
-    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+    while inner := next(filter(_is_error, (getattr(error, "reason", None), *error.args)), None):
         error = inner
     if untrusted := getattr(error, "verify_message", ""):
         return f"its certificate is not trusted: {untrusted}"

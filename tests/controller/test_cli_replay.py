@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.replay import moment
 from controller.standalone.listening import pick_port
+from tests.support.certificates import Authority
+from tests.support.guarded_prometheus import guarded_prometheus
 from tests.support.past import START, MadeUpPast
 from tests.support.policies import changed, policy, text
 from tests.support.stored_prometheus import prometheus_with
@@ -138,6 +140,18 @@ def test_a_prometheus_that_does_not_answer_fails_in_a_line(run):
     result = run(MadeUpPast(intervals=60), url=f"http://127.0.0.1:{pick_port()}")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "cannot be reached" in result.stderr
+
+
+def test_a_guarded_prometheus_is_asked_with_what_the_options_name(run, tmp_path):
+    authority, token = Authority(tmp_path / "ca"), tmp_path / "token"
+    token.write_text("not-the-one")
+    options = ("--prometheus-token-file", str(token), "--prometheus-ca-file", str(authority.certificate))
+    with guarded_prometheus(authority.server()) as guarded:
+        guarded.wants = {"Authorization": "Bearer the-one"}
+        result = run(MadeUpPast(intervals=60), *options, url=guarded.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"answers 401 Unauthorized; asked with the token from {token}" in result.stderr
+    assert guarded.asked
 
 
 @pytest.mark.parametrize(("words", "expected"), [
