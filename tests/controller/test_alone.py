@@ -26,7 +26,7 @@ if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with only_one(Layout(Path(sys.argv[1]))):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -39,14 +39,14 @@ def holder(layout: Layout, kind: str = "polite") -> subprocess.Popen[str]:
 
 
 def sleeper() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
 
 def end(process: subprocess.Popen[str]) -> int:
     process.kill()
     assert process.stdout is not None
     process.stdout.close()
-    return process.wait(10)
+    return process.wait(60)
 
 
 @pytest.mark.real
@@ -62,23 +62,25 @@ def test_a_second_controller_is_refused_and_names_the_first(layout: Layout) -> N
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("kind", "by"), [("polite", signal.SIGTERM), ("deaf", signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("kind", "patience", "by"), [("polite", 600, signal.SIGTERM), ("deaf", 3, signal.SIGKILL)]
+)
 async def test_the_holder_of_the_lock_is_ended_and_nobody_else(
-    layout: Layout, kind: str, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, kind: str, patience: int, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The endpoint file may name a process of long ago, whose number somebody else has now."""
-    monkeypatch.setattr(alone, "PATIENCE", 3)
+    monkeypatch.setattr(alone, "PATIENCE", patience)
     bystander = sleeper()
     layout.endpoint.write_text(f'{{"pid": {bystander.pid}}}')
     process = holder(layout, kind)
     try:
         assert await end_the_other(layout)
-        assert await asyncio.to_thread(process.wait, 10) == -by
+        assert await asyncio.to_thread(process.wait, 60) == -by
         assert bystander.poll() is None
     finally:
         end(process)
         bystander.kill()
-        bystander.wait(10)
+        bystander.wait(60)
 
 
 async def test_where_nothing_runs_nothing_is_ended(layout: Layout) -> None:

@@ -56,7 +56,7 @@ async def running(plane: EnvoyDataPlane) -> AsyncIterator[None]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - it is not ours to signal
             await asyncio.sleep(0.01)
 

@@ -292,7 +292,7 @@ async def test_a_file_is_applied_when_it_has_been_still_for_one_look(folder, man
 
 
 async def until(condition) -> None:
-    for _ in range(1_000):
+    for _ in range(6_000):
         if await condition():
             return
         await asyncio.sleep(0.01)

@@ -51,7 +51,7 @@ def own_template(name: str = "own", **outcome: str) -> dict[str, Any]:
 
 
 async def until(rig: Rig, weights: list[int]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await rig.weights() != weights:  # noqa: ASYNC110 - the weights are what is awaited
             await asyncio.sleep(0.01)
 
@@ -265,7 +265,7 @@ async def test_an_abort_does_not_wait_for_a_history_that_hangs(
     looking = asyncio.create_task(rig.run(0 if asked == "before the look" else 120))
     assert asked == "before the look" or await asyncio.to_thread(hangs.wait, 30)
     await rig.act("abort")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await rig.weights() != [100, 0]:
             await (rig.looks(1) if looking.done() else asyncio.sleep(0.01))
     assert hangs.is_set()
@@ -342,7 +342,7 @@ async def test_the_watch_starts_again_after_any_failure(rig: Rig) -> None:
 
     rig.store.watch = failing  # type: ignore[method-assign]
     running = asyncio.create_task(rig.loop.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await seen.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -361,7 +361,7 @@ async def test_without_policies_the_loop_rests(rig: Rig, monkeypatch: pytest.Mon
     monkeypatch.setattr(rig.loop._follower, "run", asyncio.Event().wait)
     running = asyncio.create_task(rig.loop.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await slept == 3600
     finally:
         running.cancel()

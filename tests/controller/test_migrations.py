@@ -39,6 +39,14 @@ def url(request, tmp_path):
     return url
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine may need longer than a controller should wait."""
+    monkeypatch.setattr("controller.history.CONNECT_SECONDS", 60)
+    monkeypatch.setattr("controller.history.WAIT_SECONDS", 60)
+    monkeypatch.setattr("controller.line.ANSWER_SECONDS", 120)
+
+
 @pytest.fixture
 def engine(url):
     engine = sa.create_engine(url)

@@ -204,12 +204,19 @@ async def test_a_change_sees_the_live_object(store):
 
 async def collect(store: LocalStore, count: int, since: str | None = None, kinds=("VirtualService",)) -> list:
     found: list = []
-    async with aclosing(store.watch(kinds, since)) as changes, asyncio.timeout(10):
+    async with aclosing(store.watch(kinds, since)) as changes, asyncio.timeout(60):
         async for change in changes:
             found.append((change.type, change.object["metadata"]["resourceVersion"]))
             if len(found) == count:
                 break
     return found
+
+
+async def listening(store: LocalStore) -> None:
+    """Wait until a watch waits for changes."""
+    async with asyncio.timeout(60):
+        while not any(wake._waiters for wake in store._watchers):  # noqa: ASYNC110 - it does not signal
+            await asyncio.sleep(0.005)
 
 
 async def test_a_watch_tells_every_change_after_a_version_in_order(store):
@@ -224,14 +231,14 @@ async def test_a_watch_tells_every_change_after_a_version_in_order(store):
 async def test_a_watch_from_now_wakes_at_the_next_change(store):
     await store.put(virtual_service(), manager="folder")
     watching = asyncio.create_task(collect(store, 1))
-    await asyncio.sleep(0.05)
+    await listening(store)
     await store.patch(REF, set_weight(5), manager="penstock")
     assert await watching == [("MODIFIED", "2")]
 
 
 async def test_a_watch_sees_what_another_process_writes(store, tmp_path):
     watching = asyncio.create_task(collect(store, 1))
-    await asyncio.sleep(0.05)
+    await listening(store)
     other = await LocalStore.open(tmp_path / "store.db")
     await other.put(virtual_service(), manager="other")
     assert await watching == [("ADDED", "1")]

@@ -14,7 +14,7 @@ from controller.standalone.prometheus_server import prometheus_binary
 from controller.standalone.xds import RejectedError, XdsFiles
 from istio.envoy.telemetry import prometheus_config
 from istio.envoy.translate import translate
-from tests.support.envoy import BINARY, gateway, serving
+from tests.support.envoy import PATIENCE_S, REQUESTS, eventually, gateway, serving
 from tests.support.mesh import HOST, entry, routes, rule, split, to
 
 pytestmark = pytest.mark.real
@@ -74,8 +74,7 @@ async def test_changing_weights_costs_no_request_and_takes_effect_when_apply_ret
                 await made.apply(*made.base, split(100 - share, share))
                 await asyncio.sleep(0.1)
         assert set(load.seen) == {(200, "")}
-        # workers take over in their own time, within milliseconds
-        await asyncio.sleep(0.1)
+        await made.taken_over()
         before = len(v2.requests)
         assert await made.count(100) == {(200, "v2"): 100}
     assert len(v2.requests) == before + 100
@@ -106,7 +105,7 @@ async def test_a_rejected_configuration_says_why_and_leaves_the_last_good_one(tm
         assert {path.name: path.read_text() for path in made.folder.iterdir()} == files
         assert await made.count(50) == {(200, "v1"): 50}
         await made.apply(*made.base, split(0, 100))
-        await asyncio.sleep(0.1)
+        await made.taken_over()
         assert await made.count(50) == {(200, "v2"): 50}
 
 
@@ -148,12 +147,16 @@ async def test_an_object_is_applied_once_its_version_is_confirmed(tmp_path):
         content = json.loads((made.folder / "rds-8080.json").read_text()) | {"version_info": "other"}
         (made.folder / "new.json").write_text(json.dumps(content))
         (made.folder / "new.json").replace(made.folder / "rds-8080.json")
-        await asyncio.sleep(0.2)
-        behind = await made.files.applied(second)
-        assert (behind.ok, behind.detail) == (False, "Envoy does not run rds-8080 as applied last")
+        behind = await eventually(lambda: not_applied(made, second))
+        assert behind.detail == "Envoy does not run rds-8080 as applied last"
         # and the next apply brings it back
         await made.apply(*made.base, second)
         assert (await made.files.applied(second)).ok
+
+
+async def not_applied(made, obj):
+    found = await made.files.applied(obj)
+    return None if found.ok else found
 
 
 async def test_an_apply_that_is_cut_off_anywhere_costs_no_request_and_is_finished_by_the_next(tmp_path):
@@ -163,35 +166,34 @@ async def test_an_apply_that_is_cut_off_anywhere_costs_no_request_and_is_finishe
         other = (service, rule(subsets=("v2",)), routes({"route": [to("v2")]}))
         async with gateway(tmp_path, *one) as made, Load(made) as load:
             for writes in range(4):
-                made.files = CutOff(made.folder, made.admin, writes)
+                made.files = made.controller(CutOff)
+                made.files.left = writes
                 with contextlib.suppress(InterruptedError):
                     await made.apply(*other)
                 await asyncio.sleep(0.05)
                 for target in (other, one):
-                    made.files = XdsFiles(made.folder, made.admin)
+                    made.files = made.controller()
                     await made.apply(*target)
         assert set(load.seen) == {(200, "")}
 
 
 class CutOff(XdsFiles):
-    """A controller that is killed after so many writes."""
+    """A controller that is killed when it has no writes left."""
 
-    def __init__(self, folder, admin, writes):
-        super().__init__(folder, admin)
-        self._left = writes
+    left = 0
 
     def _write(self, name, content):
-        if not self._left:
+        if not self.left:
             raise InterruptedError
-        self._left -= 1
+        self.left -= 1
         super()._write(name, content)
 
 
 async def test_a_restarted_controller_goes_on_from_the_files(tmp_path):
     async with ranker(tmp_path, split(100, 0)) as (made, *_):
-        made.files = XdsFiles(made.folder, made.admin, envoy=BINARY)
+        made.files = made.controller()
         await made.apply(*made.base, split(0, 100))
-        await asyncio.sleep(0.1)
+        await made.taken_over()
         assert await made.count(20) == {(200, "v2"): 20}
 
 
@@ -209,10 +211,15 @@ async def test_a_mirror_gets_copies_and_its_answers_are_thrown_away(tmp_path):
     async with ranker(tmp_path, mirrored) as (made, v1, v2):
         v2.status = 500
         assert await made.count(50) == {(200, "v1"): 50}
-        await asyncio.sleep(0.2)
+        metrics = await made.metrics(50)
+        await eventually(lambda: copied(v2, 50))
         assert (len(v1.requests), len(v2.requests)) == (50, 50)
-        made_of = Counter(dict(labels).get("destination_version") for _, labels in await made.metrics())
+        made_of = Counter(dict(labels).get("destination_version") for _, labels in metrics)
     assert set(made_of) == {"v1"}
+
+
+async def copied(service, requests):
+    return len(service.requests) >= requests
 
 
 async def test_headers_rewrites_and_redirects_do_what_they_say(tmp_path):
@@ -257,7 +264,7 @@ def requests_of(metrics, **wanted):
     return sum(
         value
         for (name, labels), value in metrics.items()
-        if name == "envoy_istio_requests_total" and wanted.items() <= dict(labels).items()
+        if name == REQUESTS and wanted.items() <= dict(labels).items()
     )
 
 
@@ -267,7 +274,7 @@ async def test_metrics_count_every_request_once_with_its_outcome_and_version(tmp
         v2.status = 500
         await made.count(60)
         await made.count(10, port=8081)
-        metrics = await made.metrics()
+        metrics = await made.metrics(130)
         served = {"v1": len(v1.requests), "v2": len(v2.requests)}
     destination = {
         "reporter": "source",
@@ -298,7 +305,7 @@ async def test_requests_without_a_healthy_endpoint_keep_the_labels_of_their_dest
     async with ranker(tmp_path, routes({"route": [to("v3")]})) as (made, v1, v2):
         await made.apply(mesh(v1, v2), rule(subsets=("v1", "v2", "v3")), routes({"route": [to("v3")]}))
         assert (await made.get())[0] == 503
-        metrics = await made.metrics()
+        metrics = await made.metrics(1)
     wanted = {"destination_version": "v3", "response_flags": "UH", "response_code": "503"}
     assert requests_of(metrics, destination_service=HOST, **wanted) == 1
 
@@ -308,7 +315,7 @@ async def test_grpc_requests_carry_the_status_of_the_call(tmp_path):
         v1.headers = {"content-type": "application/grpc", "grpc-status": "13"}
         status, _, _ = await made.get(method="POST", headers={"content-type": "application/grpc"})
         assert status == 200
-        metrics = await made.metrics()
+        metrics = await made.metrics(1)
     assert requests_of(metrics, request_protocol="grpc", grpc_response_status="13", response_code="200") == 1
     assert requests_of(metrics, request_protocol="http") == 0
 
@@ -319,10 +326,9 @@ async def test_a_listener_that_moves_goes_on_counting(tmp_path):
         made.publish |= {8080: pick_port()}
         await made.apply(*made.base, split(100, 0))
         await made.count(10)
-        # the old listener and its counters are gone after the drain time
-        await asyncio.sleep(1.5)
+        await made.drained()
         await made.count(10)
-        assert requests_of(await made.metrics(), destination_version="v1") == 30
+        assert requests_of(await made.metrics(30), destination_version="v1") == 30
 
 
 async def test_tcp_connections_are_split_as_the_listener_says(tmp_path):
@@ -339,8 +345,11 @@ async def test_tcp_connections_are_split_as_the_listener_says(tmp_path):
             assert seen["v1"] + seen["v2"] == 200
             assert 33 <= seen["v2"] <= 90
             await made.apply(*base, tcp(0, 100))
-            await asyncio.sleep(0.1)
-            assert {await _over_tcp(made.publish[5432]) for _ in range(10)} == {"v2"}
+            await eventually(lambda: all_over_tcp(made.publish[5432], "v2"))
+
+
+async def all_over_tcp(port, name):
+    return {await _over_tcp(port) for _ in range(10)} == {name}
 
 
 async def _over_tcp(port):
@@ -391,7 +400,7 @@ async def prometheus(tmp_path, config):
 async def _series(session, url, requests):
     """Wait until Prometheus knows of all requests; return the labels of every series of the job."""
     query = {"query": '{job="envoy",__name__=~"istio.*"}'}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"{url}/api/v1/query", params=query) as response:

@@ -23,11 +23,21 @@ from policies.findings import errors
 from tests.support.web_server import web_server
 
 BINARY = envoy_binary()
-PATIENCE_S = 20
+REQUESTS = "envoy_istio_requests_total"
+TIMES = "envoy_istio_request_duration_milliseconds_count"
+PATIENCE_S = 90
 _ENVOY = (
     *(BINARY, "--use-dynamic-base-id", "--concurrency", "2", "-l", "warning"),
     *("--drain-time-s", "1", "--drain-strategy", "immediate"),
 )
+
+
+async def eventually(condition):
+    """Wait until a condition holds, and return what it gave."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (found := await condition()):  # noqa: ASYNC110 - Envoy does not signal
+            await asyncio.sleep(0.02)
+    return found
 
 
 @dataclass
@@ -65,7 +75,11 @@ class Gateway:
         self.admin = pick_port()
         self.publish = publish
         self.session = session
-        self.files = XdsFiles(folder, self.admin, envoy=BINARY)
+        self.files = self.controller()
+
+    def controller(self, kind=XdsFiles):
+        """Return what a controller that starts now would know of this Envoy."""
+        return kind(self.folder, self.admin, envoy=BINARY, timeout=PATIENCE_S)
 
     def translation(self, *objects):
         made = translate(objects, Options(folder=str(self.folder), publish=self.publish))
@@ -97,12 +111,47 @@ class Gateway:
         await asyncio.gather(*(client() for _ in range(8)))
         return seen
 
-    async def metrics(self):
-        """Return Envoy's counters as {(name, labels): value}, after its histograms have been flushed."""
-        await asyncio.sleep(0.7)
-        async with self.session.get(
-            f"http://127.0.0.1:{self.admin}/stats/prometheus?filter=^istio"
-        ) as response:
+    async def taken_over(self):
+        """Wait until every worker runs what was applied.
+
+        Each does what it is told in turn, and is asked for its times twice a second. The first answers may be
+        to a question from before; the second ones are not.
+        """
+        for _ in range(2):
+            before = _total(await self._metrics(), TIMES)
+            await self.get()
+            await self._counted(TIMES, before + 1)
+
+    async def drained(self):
+        """Wait until the listeners that were replaced are gone."""
+        gauge = "listener_manager.total_listeners_draining"
+
+        async def gone():
+            async with self._admin(f"/stats?filter={gauge}") as response:
+                return f"{gauge}: 0" in await response.text()
+
+        await eventually(gone)
+
+    async def metrics(self, requests):
+        """Return Envoy's counters as {(name, labels): value}, once they know of so many requests.
+
+        A request is counted when it has been answered, its time when the workers are asked for their times.
+        """
+        await self._counted(REQUESTS, requests)
+        return await self._counted(TIMES, requests)
+
+    async def _counted(self, name, requests):
+        async def enough():
+            metrics = await self._metrics()
+            return metrics if _total(metrics, name) >= requests else None
+
+        return await eventually(enough)
+
+    def _admin(self, path):
+        return self.session.get(f"http://127.0.0.1:{self.admin}{path}")
+
+    async def _metrics(self):
+        async with self._admin("/stats/prometheus?filter=^istio") as response:
             lines = (await response.text()).splitlines()
         pattern = re.compile(r"(\w+)\{(.*)\} (\S+)")
         found = [match.groups() for line in lines if (match := pattern.fullmatch(line))]
@@ -111,6 +160,10 @@ class Gateway:
         ]
         assert len({series[:2] for series in series}) == len(series), "a series is exposed twice"
         return {(name, labels): value for name, labels, value in series}
+
+
+def _total(metrics, name):
+    return sum(value for (found, _), value in metrics.items() if found == name)
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +198,7 @@ async def _ready(made, process, log):
     async with asyncio.timeout(PATIENCE_S):
         while process.poll() is None:
             with contextlib.suppress(aiohttp.ClientError):
-                async with made.session.get(f"http://127.0.0.1:{made.admin}/ready") as response:
+                async with made._admin("/ready") as response:
                     if response.status == 200:
                         return
             await asyncio.sleep(0.02)

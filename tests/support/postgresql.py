@@ -44,13 +44,13 @@ class Server:
             **self._user, cwd=self._folder, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         ready = f"{self._binaries}/pg_isready -q -h 127.0.0.1 -p {self._port}"
-        subprocess.run(["/bin/sh", "-c", f"until {ready}; do sleep 0.1; done"], check=True, timeout=30)
+        subprocess.run(["/bin/sh", "-c", f"until {ready}; do sleep 0.1; done"], check=True, timeout=90)
 
     def stop(self) -> None:
         """End it as an operator in a hurry: sessions are cut off, data is kept."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(90)
             self._process = None
 
 

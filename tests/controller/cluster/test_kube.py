@@ -131,6 +131,7 @@ async def test_a_slow_answer_ends_at_the_deadline(server, client):
     server.answers.append(Answer(delay=30))
     with pytest.raises(UnavailableError, match="did not answer in time"):
         await client.call(GET, within=0.1)
+    server.answers.clear()  # on a busy machine it may not even have been asked
     assert (await client.call(GET))["spec"] == {"weight": 1}
 
 
