@@ -12,6 +12,7 @@ from cluster.errors import KubectlError, NoClusterError
 from tests.support import chart, clusters, operator
 from tests.support.chart import rights
 from tests.support.policies import policy
+from tests.support.watched import PATIENCE
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -34,9 +35,9 @@ RIGHTS = {
 """All that Penstock may do where rollouts are. docs/install.md has the same table, with the reasons."""
 
 
-def settled(read, expected, patience=10.0):
+def settled(read, expected):
     """Read until it is as expected: the API server's authoriser learns of rights a moment later."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + PATIENCE
     while (found := read()) != expected and time.monotonic() < end:
         time.sleep(0.1)
     return found
@@ -120,7 +121,7 @@ def test_the_rights_are_these_and_no_others(cluster, namespace):
         "leases.coordination.k8s.io": {"create"},
         f"leases.coordination.k8s.io:{account}": {"get", "update"},
     }
-    assert rights(cluster, namespace, account, namespace) == at_home
+    assert settled(lambda: rights(cluster, namespace, account, namespace), at_home) == at_home
 
 
 def test_with_namespaces_the_rights_end_there(cluster, namespace):

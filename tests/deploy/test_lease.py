@@ -13,6 +13,7 @@ from controller.cluster.kube import Kube
 from controller.cluster.lease import Lease
 from controller.cluster.lease_object import KubeLeases
 from tests.support import chart
+from tests.support.watched import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,7 +24,6 @@ pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
 LONG = 3600
 """Seconds of a lease that nobody outwaits."""
-PATIENCE = 60.0
 
 
 def by_helm(cluster: Cluster, namespace: str, value: str) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,12 @@ def test_kubernetes_decides_who_may(cluster, rollout, plugin):
     chart.install(cluster, rollout)
     cluster.kubectl("create", "rolebinding", "ada", "--clusterrole=view", "--user=ada", "-n", rollout)
     as_ada = ("--as", "ada", "-n", rollout)
-    status, out, _ = plugin("list", *as_ada, "-o", "name", kubeconfig=cluster.kubeconfig)
-    assert (status, out.strip()) == (0, f"{rollout}/ranker")
+
+    def is_listed():
+        status, out, _ = plugin("list", *as_ada, "-o", "name", kubeconfig=cluster.kubeconfig)
+        return (status, out.strip()) == (0, f"{rollout}/ranker")
+
+    clusters.until(is_listed, "the right to list")
     status, _, err = plugin("abort", "ranker", *as_ada, kubeconfig=cluster.kubeconfig)
     assert status == 1
     assert 'User "ada" cannot patch resource "rolloutpolicies"' in err
@@ -149,12 +154,14 @@ async def test_a_controller_that_runs_is_asked_through_the_api_servers_proxy_by_
             there = ("-n", namespace, "--as", user, "--service", f"{namespace}/{chart.lease_name(namespace)}")
             return await asyncio.to_thread(plugin, *arguments, *there, kubeconfig=cluster.kubeconfig)
 
-        async def is_reached():
-            said[:] = await kubectl_penstock("eve", "report", "ranker", "-o", "json")
-            return said[0] == 0
+        async def is_reached(user, verb, expected):
+            said[:] = await kubectl_penstock(user, verb, "ranker", "-o", "json")
+            return said[0] == expected
 
         said = []
-        await mesh.eventually(is_reached, "a report through the proxy instead of", said)
+        await mesh.measured_after(run.started_at)
+        for user, verb, expected in (("ada", "status", 3), ("eve", "report", 0)):
+            await mesh.eventually(partial(is_reached, user, verb, expected), verb, "instead of", said)
         _, out, err = said
         assert (json.loads(out)["run"], err) == (run.id, "")
         status, out, err = await kubectl_penstock("eve", "history", "ranker", "-o", "name")
@@ -193,7 +200,7 @@ def stand_for(replica, cluster, namespace, address):
     metadata = {"name": "penstock", "labels": template["metadata"]["labels"]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     clusters.apply(cluster, found["Service"], pod, namespace=namespace)
-    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=30s", "pod/penstock", "-n", namespace)
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/penstock", "-n", namespace)
     addressed = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
     patch = ("--subresource=status", "--type=merge", "-p", json.dumps(addressed))
     cluster.kubectl("patch", "pod", "penstock", "-n", namespace, *patch)

@@ -62,7 +62,7 @@ class Deployed(InCluster):
 
     async def crash(self, version: str, *, all_pods: bool) -> None:
         """Play the kubelet's part for pods that end again and again."""
-        names = (await self.kubectl("get", "pods", "-l", f"version={version}", "-o", "name")).split()
+        names = await self._pods(version)
         ended = {"exitCode": 1, "reason": "Error", "message": "cannot load weights",
                  "startedAt": None, "finishedAt": None}  # fmt: skip
         container = {
@@ -76,11 +76,16 @@ class Deployed(InCluster):
 
     async def unready(self, version: str) -> None:
         """Take readiness from all pods of a version; their containers run."""
-        names = (await self.kubectl("get", "pods", "-l", f"version={version}", "-o", "name")).split()
         conditions = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
         status = json.dumps({"status": {"conditions": conditions}})
-        for name in names:
+        for name in await self._pods(version):
             await self.kubectl("patch", name, "--subresource=status", "--type=strategic", "-p", status)
+
+    async def _pods(self, version: str) -> list[str]:
+        """Return the pods of a version, but those of the last revision that are still on their way out."""
+        found = json.loads(await self.kubectl("get", "pods", "-l", f"version={version}", "-o", "json"))
+        stay = [pod["metadata"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return [f"pod/{metadata['name']}" for metadata in stay]
 
     async def numbered(self, number: int) -> Run:
         """Wait until a run with this number is under way."""

@@ -14,11 +14,13 @@ import ssl
 import time
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 
 from controller.ports import Ref
+from controller.status import from_rfc3339
 from tests.support.incluster import PATHS
 from tests.support.watched import Watched
 
@@ -129,7 +131,7 @@ class Seen:
     """A version of a VirtualService as it was stored."""
 
     at: float
-    """When it was seen, unix seconds."""
+    """When it was stored, unix seconds; it may have been so a moment earlier."""
     version: str
     weights: tuple[int, ...]
     owners: frozenset[str]
@@ -148,6 +150,8 @@ class Witness:
     """All weights that the status of a policy has wanted."""
     statuses: dict[str, int] = field(default_factory=dict)
     """How many versions of each policy there were."""
+    _seen: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The version of each object that was seen last."""
 
     async def __aenter__(self) -> Self:
         secure = ssl.create_default_context(cafile=str(self.cluster.ca))
@@ -185,7 +189,8 @@ class Witness:
         raise AssertionError(f"the watch of {kind} ended")
 
     def _take(self, kind: str, obj: Object) -> None:
-        name = obj["metadata"]["name"]
+        name, version = obj["metadata"]["name"], obj["metadata"]["resourceVersion"]
+        self._seen[kind, name] = version
         if kind == POLICIES:
             self.statuses[name] = self.statuses.get(name, 0) + 1
             run = (obj.get("status") or {}).get("run")
@@ -194,8 +199,17 @@ class Witness:
                 self.wanted.setdefault(name, set()).add(split)
             return
         weights = tuple(each.get("weight") for each in obj["spec"]["http"][0]["route"])
-        seen = Seen(time.time(), obj["metadata"]["resourceVersion"], weights, owners(obj))
-        self.routes.setdefault(name, []).append(seen)
+        self.routes.setdefault(name, []).append(Seen(stored_at(obj), version, weights, owners(obj)))
+
+    async def up_to_date(self, *rollouts: Another) -> None:
+        """Wait until everything was seen that is stored of some rollouts now."""
+        for one in rollouts:
+            for ref in (one.route_ref, one.policy_ref):
+                now = (await one.live(ref))["metadata"]["resourceVersion"]
+                await one.eventually(partial(self._has_seen, ref, now), "news of", ref)
+
+    async def _has_seen(self, ref: Ref, version: str) -> bool:
+        return int(self._seen[ref.kind, ref.name]) >= int(version)
 
     def written(self, name: str, git: Sequence[int], since: float = 0.0) -> list[Seen]:
         """Return the versions of a route that are not as Git has it: Penstock wrote them."""
@@ -206,6 +220,13 @@ class Witness:
         seen = self.routes[name]
         ends = [*(each.at for each in seen[1:]), time.time()]
         return [(each.at, end) for each, end in zip(seen, ends, strict=True) if each.weights == tuple(git)]
+
+
+def stored_at(obj: Object) -> float:
+    """Return when an object that was just told of was stored, however late that is told."""
+    times = [each["time"] for each in obj["metadata"]["managedFields"] if "time" in each]
+    whole_second = max(map(from_rfc3339, times))
+    return min(time.time(), whole_second + 1)
 
 
 def owners(obj: Object) -> frozenset[str]:

@@ -11,34 +11,32 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
-import signal
 import ssl
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
 
 from controller.ports import NotFoundError, Ref
-from controller.standalone.listening import LOOPBACK, pick_port
+from controller.standalone.listening import LOOPBACK
 from tests.support import chart, mesh
+from tests.support.replica import ROOT, Replica
 from tests.support.standalone import LONG, Said, policy
 from tests.support.watched import PATIENCE, Staged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from cluster.running import Cluster
     from controller.ports import Object
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST = "ranker"
 GATEWAY = "istio-system/gateway"
 LEASE_SECONDS = 6
-TIED = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
-"""Lets a controller end with its test, even if that is killed."""
+BUSY = {429, 500, 503, 504}
+"""What an API server answers that is late; whoever only reads asks again."""
 PATHS = {
     "RolloutPolicy": "apis/penstock.dev/v1alpha1/namespaces/{}/rolloutpolicies",
     "VirtualService": "apis/networking.istio.io/v1/namespaces/{}/virtualservices",
@@ -47,63 +45,6 @@ PATHS = {
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "Lease": "apis/coordination.k8s.io/v1/namespaces/{}/leases",
 }
-
-
-class Replica:
-    """One `penstock run` process."""
-
-    def __init__(
-        self, name: str, folder: Path, arguments: Sequence[str], env: Mapping[str, str], *, address: str
-    ) -> None:
-        self.log = folder / f"{name}.log"
-        self.api_port = pick_port()
-        self.api = f"http://{address}:{self.api_port}"
-        self._arguments = [*arguments, "--api-address", f"{address}:{self.api_port}"]
-        self._env = dict(env)
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self, **env: str) -> None:
-        """Start it; it need not be ready when this returns. `env` adds to its environment."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *TIED, sys.executable, "-m", "controller.cli", "run", *self._arguments, cwd=ROOT,
-                env=self._env | env, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    def send(self, number: int) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    async def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send it a signal and wait for its end; return its exit status."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-            if number != signal.SIGKILL:
-                self._process.send_signal(signal.SIGCONT)  # a stopped process ends only then
-        try:
-            return await asyncio.wait_for(self._process.wait(), PATIENCE)
-        finally:
-            if self._process.returncode is None:  # it must not outlive its test
-                self._process.kill()
-                await self._process.wait()
-
-    def said(self) -> str:
-        """Return what it has said on its terminal."""
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class InCluster(Staged):
@@ -265,11 +206,18 @@ class InCluster(Staged):
 
     async def request(self, method: str, path: str, **more: Any) -> Any:
         """Ask the API server as its administrator; NotFoundError."""
-        async with self._http.request(method, f"{self.cluster.api_url}/{path}", **more) as response:
-            if response.status == 404:
-                raise NotFoundError(path)
-            assert response.status < 300, await response.text()
-            return await response.json()
+
+        async def answer() -> list[Any]:
+            async with self._http.request(method, f"{self.cluster.api_url}/{path}", **more) as response:
+                if response.status == 404:
+                    raise NotFoundError(path)
+                if method == "GET" and response.status in BUSY:
+                    return []
+                assert response.status < 300, await response.text()
+                return [await response.json()]
+
+        [answered] = await self.eventually(answer, method, path)
+        return answered
 
     async def live(self, ref: Ref) -> Object:
         """Return an object as it is live, read past the controller; NotFoundError."""
@@ -304,12 +252,39 @@ class InCluster(Staged):
         return await self.history_of((await self.run()).id)
 
     async def history_of(self, run: str) -> dict[str, Any]:
-        """Return a run as the first living controller tells it."""
-        replica = next(each for each in self.replicas if each.alive)
-        async with self.session.get(f"{replica.api}/v1/runs/{run}") as response:
-            assert response.status == 200, await response.text()
-            whole: dict[str, Any] = await response.json()
-            return whole
+        """Return a run as the first living controller tells it, as soon as it can."""
+
+        async def told() -> dict[str, Any] | None:
+            replica = next(each for each in self.replicas if each.alive)
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with self.session.get(f"{replica.api}/v1/runs/{run}") as response:
+                    if response.status == 503:
+                        return None
+                    assert response.status == 200, await response.text()
+                    whole: dict[str, Any] = await response.json()
+                    return whole
+            return None
+
+        whole: dict[str, Any] = await self.eventually(told, "the history of", run)
+        return whole
+
+    async def recorded(self, run: str, reason: str) -> dict[str, Any]:
+        """Wait until the history knows why a run ended, which a rollback does not wait for; return it."""
+
+        async def ended() -> dict[str, Any] | None:
+            history = await self.history_of(run)
+            return history if history.get("reason") == reason else None
+
+        history: dict[str, Any] = await self.eventually(ended, "the record of", run, "that is", reason)
+        return history
+
+    async def measured_after(self, moment: float) -> None:
+        """Wait until an interval that ended after a moment is in the history of the present run."""
+
+        async def is_measured() -> bool:
+            return any(row["end"] > moment for row in (await self.history())["intervals"])
+
+        await self.eventually(is_measured, "an interval after", moment)
 
     async def set_split(self, v1: int, v2: int, *, manager: str = "kubectl-edit") -> None:
         """Change the weights as somebody else."""

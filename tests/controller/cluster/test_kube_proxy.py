@@ -86,6 +86,7 @@ async def test_a_partition_lets_nothing_pass_and_what_was_sent_is_lost_or_late(
     proxy.block()
     with pytest.raises(UnavailableError, match="in time"):
         await kube.call(Request("create", LEASES, namespace), lease("a"), within=0.3)
+    await until(lambda: proxy.requests)
     proxy.unblock(late=late)
     await kube.call(Request("create", LEASES, namespace), lease("b"))
     if late:

@@ -23,6 +23,7 @@ from controller.ports import ConflictError, NotFoundError, Ref, UnavailableError
 from tests.support import clusters
 from tests.support.kube_proxy import kube_proxy
 from tests.support.kube_server import until
+from tests.support.watched import PATIENCE
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -122,7 +123,7 @@ async def test_nothing_is_known_before_everything_was_read(cluster, namespace, r
 
 async def test_after_the_first_read_everything_is_known(cluster, namespace):
     async with running(cluster.kubeconfig, [namespace]) as store:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await store.first_read()
         assert await store.version() == "0"
         assert await store.list("VirtualService") == []
@@ -216,7 +217,7 @@ async def test_a_watch_since_a_version_misses_nothing(store, other, ref):
     since = await store.version()
     await other.create(virtual_service())
     await seen(store, ref)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async for event in store.watch(["VirtualService"], since):
             assert ref_of(event.object) == ref
             break
@@ -281,10 +282,12 @@ async def test_a_right_that_is_missing_is_told_and_the_rest_goes_on(cluster, nam
     account = f"--serviceaccount={namespace}:weak"
     cluster.kubectl("create", "rolebinding", "weak", "--role=weak", account, "-n", namespace)
     async with running(cluster.kubeconfig_for(namespace, "weak"), [namespace]) as store:
-        await until(lambda: store.problems)
         await until(
-            lambda: not [each for each in store._informers.values() if not (each.synced or each.problem)]
+            lambda: (
+                [kind for (kind, _), each in store._informers.items() if not each.synced] == ["StatefulSet"]
+            )
         )
+        await until(lambda: store.problems)
         words = f"not allowed to list statefulsets.apps in namespace {namespace}"
         assert words in store.problems["statefulsets.apps"]
         with pytest.raises(UnavailableError, match=words):
@@ -301,7 +304,9 @@ async def test_a_right_that_is_missing_is_told_and_the_rest_goes_on(cluster, nam
         await until(lambda: knows_all(store))
 
 
-async def test_a_definition_that_goes_and_comes_back_takes_its_objects_with_it(cluster, other, namespace):
+async def test_a_definition_that_goes_and_comes_back_takes_its_objects_with_it(
+    cluster, other, namespace, tmp_path
+):
     group = f"{namespace}.example.com"
     resource = Resource(group, "v1", "widgets", "Widget")
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
@@ -314,6 +319,8 @@ async def test_a_definition_that_goes_and_comes_back_takes_its_objects_with_it(c
             "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
         },
     }  # fmt: skip
+    written = tmp_path / "definition.json"
+    written.write_text(json.dumps(definition))
     told = []
     informer = Informer(other.kube, resource, None, lambda event: told.append(event.type), QUICK)
     task = asyncio.create_task(informer.run())
@@ -323,8 +330,7 @@ async def test_a_definition_that_goes_and_comes_back_takes_its_objects_with_it(c
         await until(lambda: informer.synced)
         assert "not installed" in informer.problem
         for round_ in (1, 2):
-            await asyncio.to_thread(clusters.apply, cluster, definition)
-            await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Established", crd)
+            await asyncio.to_thread(cluster.define, written)
             await until(lambda: not informer.problem)
             await other.create(widget, resource)
             await until(lambda: len(informer.objects) == 1)

