@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from cluster.build import ensure_built
+from controller.cli import app
 from tests.support.chart import CHART, objects
 
 PAGE = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
@@ -60,6 +62,38 @@ def test_every_value_that_is_named_exists():
         for name in rest:
             assert name in place, path
             place = place[name]
+
+
+def blocks(word):
+    """Return the page's YAML that begins with a word."""
+    return [text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if text.startswith(word)]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("text", blocks("prometheus:"))
+def test_the_values_for_a_guarded_prometheus_are_taken_by_the_chart_and_by_penstock(helm, text):
+    made = objects(helm, "penstock", **yaml.safe_load(text))
+    (deployment,) = [obj for obj in made if obj["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    mounts.append("/var/run/secrets/kubernetes.io/serviceaccount")
+    options = {option for each in get_command(app).commands["run"].params for option in each.opts}
+    named = {argument.partition("=")[0] for argument in container["args"][1:]}
+    assert named <= options
+    files = [each.partition("=")[2] for each in container["args"] if "-file=" in each]
+    files += [each["value"] for each in container["env"] if each["name"].endswith("_FILE")]
+    assert all(any(file.startswith(f"{mount}/") for mount in mounts) for file in files)
+    assert "PENSTOCK_PROMETHEUS_URL" in {each["name"] for each in container["env"]}
+
+
+def test_the_options_for_a_guarded_prometheus_are_all_on_the_page():
+    options = {
+        option: each.envvar for each in get_command(app).commands["run"].params for option in each.opts
+    }
+    for option, variable in options.items():
+        if option.startswith("--prometheus-"):
+            assert f"`{option} " in PAGE
+            assert not variable or f"{variable.removeprefix('PENSTOCK_PROMETHEUS')}`" in PAGE
 
 
 class VirtualService:
