@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from controller.api import problems, reads, runs, site
 from controller.api.backend import Backend
+from controller.api.hosts import Hosts
 from controller.api.models import Accepted, Action
 from controller.api.reads import Controller, Namespace, RolloutName
 from controller.api.security import Guard
@@ -50,8 +51,11 @@ async def _act(controller: Controller, namespace: Namespace, name: RolloutName, 
         raise problems.ProblemError("refused", str(error)) from error
 
 
-def create_app(backend: Backend, token: str) -> FastAPI:
-    """Return the API over `backend`; `token` is what actions must carry. ValueError when it is empty."""
+def create_app(backend: Backend, token: str, hosts: Hosts | None = None) -> FastAPI:
+    """Return the API over `backend`; `token` is what actions must carry. ValueError when it is empty.
+
+    `hosts`: the names that it answers to; without, all.
+    """
     if not token:
         raise ValueError("the API token is empty")
     app = FastAPI(
@@ -70,7 +74,7 @@ def create_app(backend: Backend, token: str) -> FastAPI:
         },
     )
     app.state.backend, app.state.token, app.state.places = backend, token, Places(MAX_WATCHERS)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, hosts=hosts or Hosts())
     problems.install(app)
     for router in (reads.router, runs.router, _actions, site.router):
         app.include_router(router)

@@ -40,6 +40,11 @@ KINDS: Mapping[str, Kind] = {
     "method-not-allowed": Kind(405, "Method not allowed", "This address does not take that method."),
     "conflict": Kind(409, "The rollout changed meanwhile", "Somebody changed it; read it and try again."),
     "refused": Kind(409, "The action makes no sense now", "The rollout is not in a state for this action."),
+    "unknown-host": Kind(
+        421,
+        "The host's name is not known",
+        "The request was sent to a name that this controller does not answer to; `--api-host` gives it more.",
+    ),
     "too-large": Kind(413, "The request is too large", "The body exceeds what this API takes."),
     "too-many-watchers": Kind(503, "Too many watchers", "Close another watch, or try again later."),
     "unavailable": Kind(503, "Not available now", "The store or the history cannot answer now; try again."),

@@ -1,4 +1,4 @@
-"""What holds for every request: a bounded body, and headers that make a browser careful."""
+"""What holds for every request: a known host, a bounded body, and headers that make a browser careful."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from controller.api.problems import problem
+from controller.words import printable, shortened
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from controller.api.hosts import Hosts
 
 MAX_BODY = 16 * 1024
 _HEADERS = {
@@ -28,13 +32,13 @@ _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
 class Guard:
-    """ASGI middleware: refuse bodies over `MAX_BODY`, and add the security headers that are not set yet.
+    """ASGI middleware: refuse unknown hosts and bodies over `MAX_BODY`, and add missing security headers.
 
     A body must say its length: the API takes one small JSON document, nobody has to stream it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
@@ -49,12 +53,15 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        request = Request(scope)
+        await (self._refusal(Request(scope)) or self._app)(scope, receive, guarded)
+
+    def _refusal(self, request: Request) -> Response | None:
+        host = request.headers.get("host")
+        if host is not None and not self._hosts.answers(host):  # every browser sends one
+            return problem(request, "unknown-host", f"{shortened(printable(host), 80)} is not known here")
         if _oversized(request):
-            refusal = problem(request, "too-large", f"a body has a length of at most {MAX_BODY} bytes")
-            await refusal(scope, receive, guarded)
-            return
-        await self._app(scope, receive, guarded)
+            return problem(request, "too-large", f"a body has a length of at most {MAX_BODY} bytes")
+        return None
 
 
 def _oversized(request: Request) -> bool:

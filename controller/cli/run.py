@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli import prometheus
-from controller.cli.options import fail
+from controller.cli.options import ApiHosts, fail, hosts
 from policies.units import Duration
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def start(
     prometheus_key_file: prometheus.KeyFile = None,
     history_url: HistoryUrl = "sqlite:///penstock.db",
     api_address: ApiAddress = "127.0.0.1:7420",
+    api_host: ApiHosts = None,
     token_file: TokenFile = None,
     lease_name: LeaseName = "penstock",
     lease_namespace: LeaseNamespace = None,
@@ -139,9 +140,9 @@ def start(
     options = RunOptions(
         kubeconfig=kubeconfig, context=context, namespaces=_namespaces(namespace or ()),
         prometheus_url=prometheus_url, prometheus_access=access, history_url=history_url, host=host,
-        port=port, token=_token(token_file), lease_name=lease_name, lease_namespace=lease_namespace,
-        lease_seconds=lease_seconds, pod_uid=pod_uid, propagation=_seconds("--propagation", propagation),
-        settle=_seconds("--settle", settle),
+        port=port, hosts=hosts(host, api_host), token=_token(token_file), lease_name=lease_name,
+        lease_namespace=lease_namespace, lease_seconds=lease_seconds, pod_uid=pod_uid,
+        propagation=_seconds("--propagation", propagation), settle=_seconds("--settle", settle),
     )  # fmt: skip
     set_up(log_format.value)
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from controller.cli import prometheus
-from controller.cli.options import fail
+from controller.cli.options import ApiHosts, fail, hosts
 
 Directory = Annotated[
     Path, typer.Argument(help="The folder with the manifests.", exists=True, file_okay=False)
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 def start(
     directory: Directory = Path(),
     api_port: Annotated[int | None, typer.Option(help="Port of the API; default 7420 or any.")] = None,
+    api_host: ApiHosts = None,
     address: Annotated[str, typer.Option(help="Where Envoy listens.")] = "127.0.0.1",
     publish: Annotated[
         list[str] | None, typer.Option(help="SERVICE_PORT=PORT: listen on another port than the service's.")
@@ -52,6 +53,7 @@ def start(
     from controller.standalone.alone import AlreadyRunningError
     from controller.standalone.control import DataPlaneError
     from controller.standalone.layout import LayoutError
+    from controller.standalone.listening import LOOPBACK
     from controller.standalone.up import UpOptions, up
 
     given = (
@@ -70,6 +72,7 @@ def start(
         access,
         scrape_interval,
         history_url,
+        hosts(LOOPBACK, api_host),
     )
     set_up()
     try:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from controller.api.hosts import Hosts
     from controller.cluster.kube import Observer
     from controller.prometheus_access import Access
 
@@ -68,6 +69,8 @@ class RunOptions:
     history_url: str
     host: str
     port: int
+    hosts: Hosts
+    """To which names the API answers."""
     token: str
     lease_name: str
     lease_namespace: str | None
@@ -133,7 +136,7 @@ class _Controller:
             telemetry=self._telemetry, news=self._news, checks=self._checks(), findings=list,
             tolerated=("prometheus",),
         )  # fmt: skip
-        api = server(create_app(backend, options.token))
+        api = server(create_app(backend, options.token, options.hosts))
         self._store.start()
         process.closing(self._store.close)
         process.run(api.serve(sockets=[listener]), "api")

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.api.app import create_app
+from controller.api.hosts import Hosts
 from controller.backend import ControllerBackend
 from controller.clock import SystemClock
 from controller.evidence import Collector
@@ -32,7 +33,7 @@ from controller.standalone.dataplane import EnvoyDataPlane, UntranslatableError
 from controller.standalone.envoy_server import envoy_binary, envoy_spec
 from controller.standalone.folder import Folder
 from controller.standalone.layout import Layout, read_json, write_json
-from controller.standalone.listening import is_free
+from controller.standalone.listening import LOOPBACK, is_free
 from controller.standalone.processes import DataPlaneProcesses, PortTakenError
 from controller.standalone.prometheus_server import prometheus_spec
 from controller.standalone.server import bind
@@ -73,6 +74,8 @@ class UpOptions:
     prometheus_access: Access | None = None
     scrape_interval: str = "1s"
     history_url: str | None = None
+    hosts: Hosts = field(default_factory=lambda: Hosts(LOOPBACK))
+    """To which names the API answers."""
 
 
 async def up(options: UpOptions, announce: Callable[[str], None]) -> int:
@@ -141,7 +144,7 @@ class _Controller:
             news=news, checks=self._checks(store, metrics, dataplane),
             findings=lambda: _as_dicts(folder.findings),
         )  # fmt: skip
-        api = server(create_app(backend, self._token()))
+        api = server(create_app(backend, self._token(), options.hosts))
         url = f"http://{listener.getsockname()[0]}:{listener.getsockname()[1]}"
         self._process.run(folder.run(), "folder")
         self._process.run(dataplane.run(), "dataplane")

@@ -44,6 +44,7 @@ def _run(*arguments, **env):
             "--prometheus-cert-file: the certificate file missing",
         ),
         ((*SAFE, "--prometheus-key-file", "missing"), "--prometheus-key-file: is of no use without"),
+        ((*GOOD, "--api-host", "http://a.example"), "--api-host: http://a.example is no name of a host"),
         ((*GOOD, "--namespace", "ml,shop"), "--namespace ml,shop is no name of a namespace"),
         ((*GOOD, "--namespace", "ml", "--namespace", "../.."), "is no name of a namespace"),
     ],

@@ -323,6 +323,12 @@ def test_more_variables_and_volumes_are_passed_on(helm):
     assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
 
 
+def test_the_names_of_the_api_are_passed_on(helm):
+    made = objects(helm, "there", api={"hosts": ["penstock.example.com", "*.corp.example"]})
+    given = [each for each in container(made)["args"] if each.startswith("--api-host")]
+    assert given == ["--api-host=penstock.example.com", "--api-host=*.corp.example"]
+
+
 def test_a_budget_is_for_several_pods_only(helm):
     assert "PodDisruptionBudget" not in kinds(objects(helm, "there"))
     assert only(objects(helm, "there", **EVERYTHING), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
