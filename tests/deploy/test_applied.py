@@ -55,8 +55,22 @@ def settled(read, expected):
             "networkPolicy": {"enabled": True},
             "monitoring": {"dashboard": {"enabled": True}},
         },
+        {
+            "namespaces": ["default"],
+            "prometheus": {
+                "existingSecret": "prom",
+                "secretKeys": {"token": "token", "headers": "headers"},
+                "headers": {"X-Scope-OrgID": "team"},
+                "caConfigMap": "kube-root-ca.crt",
+                "clientCertificateSecret": "tls",
+            },
+            "networkPolicy": {"enabled": True, "egress": {"prometheusPort": 9091}},
+            "envFrom": [{"secretRef": {"name": "more"}}],
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        },
     ],
-    ids=["default", "everything"],
+    ids=["default", "everything", "a guarded Prometheus, one namespace"],
 )
 def test_kubernetes_takes_every_object(cluster, namespace, values):
     made = chart.objects(cluster.binary("helm"), namespace, release=namespace, **values)
