@@ -121,7 +121,8 @@ def test_a_log_beyond_its_bound_is_moved_and_its_writer_goes_on_in_the_new_one(t
     ("reply", "expected"),
     [(b"HTTP/1.1 200 OK\r\n\r\n", 200), (b"HTTP/1.1 503 No\r\n\r\n", 503), (b"hello\r\n", None), (b"", None)],
 )
-def test_a_probe_tells_ready_from_alive_from_silent(reply, expected, tmp_path):
+def test_a_probe_tells_ready_from_alive_from_silent(reply, expected, monkeypatch):
+    monkeypatch.setattr(child_module, "PROBE_TIMEOUT_S", 60)
     code = SERVER_WITH_REPLY.format(reply=reply)
     port = pick_port()
     with subprocess.Popen(
@@ -217,13 +218,14 @@ def test_a_child_that_ignores_sigterm_is_killed_after_five_seconds(make_child, a
     child.tick(0.0)
     while tail(tmp_path / "child.log", 0) != ["deaf"]:
         time.sleep(0.01)
-    child.want(None)
     before = time.monotonic()
+    child.want(None)
+    after = time.monotonic()
     child.tick(before + 4.9)
     assert (child.status()["state"], child._process.poll()) == ("stopping", None)
-    child.tick(before + 5.1)
+    child.tick(after + 5.1)
     wait_for_end(child)
-    child.tick(before + 5.2)
+    child.tick(after + 5.2)
     assert child.status()["state"] == "stopped"
 
 
@@ -278,7 +280,8 @@ async def test_bad_requests_are_refused_in_words_and_the_keeper_goes_on(layout):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(layout.socket))
             client.sendall(garbage)
-    assert await DataPlaneProcesses(layout).status() == running
+    after = await DataPlaneProcesses(layout).status()
+    assert (after.pid, after.children["server"].pid) == (running.pid, running.children["server"].pid)
 
 
 @pytest.mark.real

@@ -150,7 +150,7 @@ async def test_a_real_prometheus_gives_the_control_s_series_only(tmp_path, versi
                 lines += [f"istio_requests_total{{{labels}}} {at} {START + at * STEP}" for at in range(6)]
     query = restricted(templates()["istio-error-rate"].spec.query, LABELS, ArmKey("ml", "ranker", version))
     with prometheus_with("\n".join([*lines, "# EOF", ""]), tmp_path / "prometheus") as url:
-        metrics = PrometheusMetrics(url)
+        metrics = PrometheusMetrics(url, timeout=60)
         try:
             reading = await metrics.read(query, start=START, end=START + 50, step=STEP)
         finally:

@@ -16,7 +16,7 @@ from controller.standalone.listening import pick_port
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 SERVER = """
 import socket, sys

@@ -11,7 +11,7 @@ from controller.standalone.listening import pick_port
 from controller.standalone.programs import MissingBinaryError
 from controller.standalone.prometheus_server import prometheus_binary
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 def prometheus_with(exposition, folder):
@@ -48,7 +48,7 @@ class Running:
         url, deadline = f"http://127.0.0.1:{self.port}", time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
+                with urllib.request.urlopen(f"{url}/-/ready", timeout=PATIENCE_SECONDS):
                     return url
             except (urllib.error.URLError, TimeoutError, ConnectionError):
                 time.sleep(0.1)
