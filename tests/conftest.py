@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cluster.running import Cluster
 
-# machines are noisy: how long an example takes proves nothing
-settings.register_profile("penstock", deadline=None)
+# machines are noisy: how long an example takes, or its making, proves nothing
+settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("penstock")
 
 WHY_NO_CLUSTER = pytest.StashKey[str | None]()

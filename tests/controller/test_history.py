@@ -201,7 +201,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(evidence=st.dictionaries(st.text(), _JSON, max_size=4))
 def test_evidence_survives_a_restart_bit_for_bit(tmp_path, evidence):
     async def story():
