@@ -59,10 +59,15 @@ class Carrier:
         self._recorder.forget(key)
 
     async def carry_out(self, rollouts: Sequence[Rollout]) -> None:
-        """Record and carry out the decisions of rollouts, and plan when each is looked at again."""
+        """Record and carry out the decisions of rollouts, and plan when each is looked at again.
+
+        What never waits, a rollback above all, comes first: it does not stand behind the starts of others.
+        """
         decided = [rollout for rollout in rollouts if rollout.decision]
-        await self._journal.record(decided)
-        await abreast(self._carry_out, decided, limit=AT_ONCE)
+        urgent = [rollout for rollout in decided if rollout.is_undelayed]
+        for group in (urgent, [rollout for rollout in decided if not rollout.is_undelayed]):
+            await self._journal.record(group)
+            await abreast(self._carry_out, group, limit=AT_ONCE)
         entered = self.lane.enter([each for rollout in decided if (each := self._held(rollout))])
         for key in entered:
             self._schedule.forget(key)

@@ -51,23 +51,24 @@ class Journal:
         """Record looks that merely held; return the policies whose looks could not be recorded."""
         if not ticks:
             return set()
-        unrecorded = ticks
+        left, failed = [*ticks], set[str]()
         try:
             await self._write_deferred()
             await self._history.record(*ticks)
             self._recorder.recovered("history")
-            unrecorded = ()
+            left.clear()
         except UnavailableError as error:
             self._recorder.failure("history", str(error))
         except Exception as error:
-            if len(ticks) > 1:  # one of them cannot be written: find it, and the others are recorded
-                unrecorded = ()
-                return {key for tick in ticks for key in await self.record_holds([tick])}
-            self._recorder.internal(ticks[0].policy, error)
-        finally:
-            for tick in unrecorded:
+            if len(ticks) == 1:
+                self._recorder.internal(ticks[0].policy, error)
+            while len(ticks) > 1 and left:  # one of them cannot be written: find it, and the others are
+                failed |= await self.record_holds(left[:1])
+                left.pop(0)
+        finally:  # also when this is cancelled
+            for tick in left:
                 self._collector.drop(tick.run)
-        return {tick.policy for tick in unrecorded}
+        return failed | {tick.policy for tick in left}
 
     async def catch_up(self) -> bool:
         """Record what is still owed; False when it cannot be recorded now."""

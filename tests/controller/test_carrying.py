@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
-from controller.carrying import AT_ONCE
+from controller.carrying import AT_ONCE, Carrier
 from controller.ports import ConflictError, UnavailableError
 from tests.support.policies import changed
 from tests.support.rig import GOOD, POLICY, ROUTE, Rig, manifests
@@ -80,6 +81,35 @@ async def test_a_few_are_carried_out_at_once_in_their_order_and_all_are_done(rig
     await rig.run(2, name=NAMES[0])
     runs = [(await rig.status(name)).run for name in NAMES]
     assert all(run and run.applied for run in runs)
+
+
+async def test_a_rollback_does_not_stand_behind_the_starts_of_others() -> None:
+    told: list[str] = []
+
+    class Papers:
+        """Journal and writer, which note who comes to them; nothing is written in the end."""
+
+        async def record(self, rollouts: list[Any]) -> None:
+            told.extend(f"record {rollout.key}" for rollout in rollouts)
+
+        async def carry_out(self, rollout: Any, *_: Any) -> None:
+            told.append(f"write {rollout.key}")
+            raise ConflictError
+
+    papers: Any = Papers()
+    carrier = Carrier(
+        journal=papers, writer=papers, watcher=Mock(), collector=Mock(), recorder=Mock(), schedule=Mock(),
+        clock=Mock(),
+    )  # fmt: skip
+    rollouts: list[Any] = [
+        Mock(key=key, is_undelayed=key == "rollback", carried_out=False, watch=None)
+        for key in ("one", "two", "rollback", "three")
+    ]
+    await carrier.carry_out(rollouts)
+    assert told == [
+        "record rollback", "write rollback", "record one", "record two", "record three", "write one",
+        "write two", "write three",
+    ]  # fmt: skip
 
 
 async def test_a_conflict_or_a_refusal_of_one_is_its_own(rig: Rig) -> None:
