@@ -8,9 +8,7 @@ margin in points, from which variances are taken as differences, stay in double 
 
 from __future__ import annotations
 
-import base64
 import math
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.mending import Mending
+from analysis.packing import pack, pack_exact, unpack, unpack_exact
 from analysis.srm import LOG_TILTS
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from analysis.hypergeometric import Floats, Ints
 
 _VERSION = 2
-_LITTLE = np.dtype("<f4")
+_MENDED = 3
+"""The version of evidence with `mending`, which an older Penstock must not read as if there were none."""
 Singles: TypeAlias = NDArray[np.float32]
 
 
@@ -189,29 +190,35 @@ class Evidence:
     blame: int | None = None
     inconsistent: tuple[str, ...] = ()
     """What could not be counted in the last interval."""
+    mending: Mending | None = None
+    """Of a split that was wrong; None while it never was."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evidence as JSON values."""
+        mended = {} if self.mending is None else {"mending": self.mending.to_dict()}
         return {
-            "version": _VERSION,
+            "version": _MENDED if mended else _VERSION,
             "looks": self.looks,
             "end": self.end,
             "crossedAt": self.crossed_at,
             "blame": self.blame,
             "inconsistent": list(self.inconsistent),
             "requests": list(self.requests[:2]),
-            "srm": _pack(self.srm),
-            "exact": _pack_exact(self.requests[2], self.log_e, self.peak, self.srm_peak),
+            "srm": pack(self.srm),
+            "exact": pack_exact(self.requests[2], self.log_e, self.peak, self.srm_peak),
             "metrics": [_metric_to_dict(metric) for metric in self.metrics],
+            **mended,
         }
 
     @classmethod
     def from_dict(cls, design: Design, data: Mapping[str, Any]) -> Evidence:
         """Return the evidence that `to_dict` wrote. Raises ValueError when it belongs to another design."""
-        if data.get("version") != _VERSION or len(data["metrics"]) != len(design.metrics):
+        mended = data.get("mending")
+        version = _MENDED if mended else _VERSION
+        if data.get("version") != version or len(data["metrics"]) != len(design.metrics):
             raise ValueError("stored evidence does not belong to this design")
-        srm = _unpack(data["srm"], LOG_TILTS.size)
-        expected, log_e, peak, srm_peak = _exact(data["exact"], 4)
+        srm = unpack(data["srm"], LOG_TILTS.size)
+        expected, log_e, peak, srm_peak = unpack_exact(data["exact"], 4)
         return cls(
             metrics=tuple(map(_metric_from_dict, design.metrics, data["metrics"])),
             srm=srm,
@@ -224,6 +231,7 @@ class Evidence:
             crossed_at=data["crossedAt"],
             blame=data["blame"],
             inconsistent=tuple(data["inconsistent"]),
+            mending=Mending.from_dict(design, mended) if mended else None,
         )
 
 
@@ -251,19 +259,19 @@ def _metric_to_dict(metric: MetricEvidence) -> dict[str, Any]:
     return {
         "counts": metric.counts.tolist(),
         "lastData": metric.last_data,
-        "state": _pack(metric.singles),
-        "exact": _pack_exact(*exact, *metric.moments.tolist()),
+        "state": pack(metric.singles),
+        "exact": pack_exact(*exact, *metric.moments.tolist()),
     }
 
 
 def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEvidence:
     layout = design.layout
-    exact = _exact(data["exact"], 6 + layout.moments)
+    exact = unpack_exact(data["exact"], 6 + layout.moments)
     log_e, peak, log_safe, safe_peak = exact[2:6]
     return MetricEvidence(
         layout=layout,
         counts=np.array(data["counts"], dtype=np.int64),
-        singles=_unpack(data["state"], parts(layout)["dispersion"].columns.stop),
+        singles=unpack(data["state"], parts(layout)["dispersion"].columns.stop),
         moments=np.array(exact[6:]),
         log_boost=(exact[0], exact[1]),
         log_e=log_e,
@@ -272,25 +280,3 @@ def _metric_from_dict(design: MetricDesign, data: Mapping[str, Any]) -> MetricEv
         safe_peak=safe_peak,
         last_data=data["lastData"],
     )
-
-
-def _pack(singles: Singles) -> str:
-    return base64.b64encode(singles.astype(_LITTLE, copy=False).tobytes()).decode("ascii")
-
-
-def _unpack(text: str, size: int) -> Singles:
-    singles = np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
-    if singles.size != size:
-        raise ValueError("stored evidence does not belong to this design")
-    return singles
-
-
-def _pack_exact(*values: float) -> str:
-    return base64.b64encode(struct.pack(f"<{len(values)}d", *values)).decode("ascii")
-
-
-def _exact(text: str, count: int) -> tuple[float, ...]:
-    packed = base64.b64decode(text)
-    if len(packed) != 8 * count:
-        raise ValueError("stored evidence does not belong to this design")
-    return struct.unpack(f"<{count}d", packed)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis.confidence import confidence_bounds
-from analysis.eprocess import e_value, log_mean
+from analysis.eprocess import log_mean
 from analysis.evidence import Kept, part_of
 from analysis.margin import log_e_safe
+from analysis.mending import log_e_safe as log_e_safe_since
+from analysis.srm import is_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,9 +82,20 @@ def glances(runs: Sequence[tuple[Design, Evidence]]) -> list[Glance]:
     found = {layout: iter(see(layout, Kept.of(metrics)).cut()) for layout, metrics in together.items()}
     result = []
     for design, evidence in runs:
-        metrics = tuple(next(found[own.layout]) for own in evidence.metrics)
+        metrics = _anew(design, evidence, tuple(next(found[own.layout]) for own in evidence.metrics))
         result.append(Glance(_kind(design, evidence, metrics), metrics))
     return result
+
+
+def _anew(design: Design, evidence: Evidence, metrics: tuple[MetricGlance, ...]) -> tuple[MetricGlance, ...]:
+    """Return the metrics with what is proven since the split was right again, if it ever was wrong."""
+    if evidence.mending is None:
+        return metrics
+    everything = zip(design.metrics, evidence.metrics, evidence.mending.proven_before, metrics, strict=True)
+    return tuple(
+        metric._replace(log_e_safe=log_e_safe_since(wanted, own, before))
+        for wanted, own, before, metric in everything
+    )
 
 
 def see(layout: Layout, kept: Kept) -> SeenMetric:
@@ -146,7 +159,7 @@ def _or_none(values: Floats) -> list[float | None]:
 
 def _kind(design: Design, evidence: Evidence, metrics: Sequence[MetricGlance]) -> Kind:
     """Return what `analysis.verdict.verdict` concludes."""
-    if evidence.inconsistent or e_value(evidence.srm_peak) >= 1 / design.srm_alpha:
+    if evidence.inconsistent or is_rejected(evidence.srm_peak, design.srm_alpha):
         return "Invalid"
     if all(metric.fewest == 0 for metric in metrics):
         return "NoData"

@@ -5,7 +5,8 @@ cut them into objects again. A run that merely holds needs no objects: as a memb
 interval with all others, and what a look needs is read from the arrays.
 
 Guarantee: evidence and glances are, bit for bit, those that `advance` and `glances` give of each run alone,
-whoever joins and leaves meanwhile. An interval that cannot be taken in changes nothing.
+whoever joins and leaves meanwhile. An interval that cannot be taken in changes nothing. A run whose split was
+ever wrong is no member: it is told as Invalid, and has to leave then (`analysis.mending` is for the judge).
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ import numpy as np
 from analysis.design import Design, Interval, MetricDesign
 from analysis.evidence import Evidence, MetricEvidence, fresh
 from analysis.guardrail import Place, advance_metrics
+from analysis.mending import mended
 from analysis.srm import log_evidence, log_increments
 from analysis.verdict import MetricVerdict, RunVerdict, verdict
 
@@ -119,7 +120,7 @@ def _assemble(look: _Look, metrics: Sequence[MetricEvidence], split: _Split) -> 
     old = look.evidence
     log_e = _log_mean([metric.log_e for metric in metrics])
     crosses = old.crossed_at is None and log_e >= -math.log(look.design.false_rollback)
-    return replace(
+    new = replace(
         old,
         metrics=tuple(metrics),
         srm=split.log_likelihood,
@@ -133,6 +134,7 @@ def _assemble(look: _Look, metrics: Sequence[MetricEvidence], split: _Split) -> 
         blame=max(range(len(metrics)), key=lambda m: metrics[m].log_e) if crosses else old.blame,
         inconsistent=look.interval.inconsistent,
     )
+    return mended(look.design, old, look.interval, new)
 
 
 def _log_mean(log_values: Sequence[float]) -> float:

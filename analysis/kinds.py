@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from analysis.eprocess import e_value
 from analysis.margin import log_e_safe as log_e_pairs
+from analysis.mending import proven_before
+from analysis.srm import is_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
     if not runs:
         return []
     required = any(metric.needs_proof for metric in design.metrics)
-    invalid = [bool(run.inconsistent) or e_value(run.srm_peak) >= 1 / design.srm_alpha for run in runs]
+    invalid = [bool(run.inconsistent) or is_rejected(run.srm_peak, design.srm_alpha) for run in runs]
     silent, safe = np.ones(len(runs), dtype=bool), np.full(len(runs), required)
     harmful = np.zeros(len(runs), dtype=bool)
     for position, metric in enumerate(design.metrics):
@@ -43,7 +44,8 @@ def kinds(design: Design, runs: Sequence[Evidence]) -> list[Kind]:
         silent &= fewest == 0
         harmful |= judged & _harm_is_proven(design, runs, position)
         if metric.needs_proof:
-            safe &= judged & (_log_e_safe(metric, own, counts) >= -math.log(design.false_promote))
+            log_e = _log_e_safe(metric, own, counts, _before(runs, position))
+            safe &= judged & (log_e >= -math.log(design.false_promote))
     return first_of(invalid, silent, harmful, safe)
 
 
@@ -59,11 +61,18 @@ def _harm_is_proven(design: Design, runs: Sequence[Evidence], position: int) -> 
     return np.array([run.metrics[position].peak >= bound or run.blame == position for run in runs])
 
 
-def _log_e_safe(metric: MetricDesign, own: Sequence[MetricEvidence], counts: Ints) -> Floats:
+def _before(runs: Sequence[Evidence], position: int) -> Floats:
+    """Return what each proof of a metric had reached before the split was right again: (runs, proofs)."""
+    known = [proven_before(run, position) for run in runs]
+    nothing = (0.0,) * max(1, *map(len, known))
+    return np.array([each or nothing for each in known])
+
+
+def _log_e_safe(metric: MetricDesign, own: Sequence[MetricEvidence], counts: Ints, before: Floats) -> Floats:
     """Return ln of the e-value against "worse than the margin", per run; ln 0 where nothing tells of it."""
     layout = metric.layout
     if not metric.edges:
-        return np.array([each.log_safe for each in own])
+        return np.array([each.log_safe for each in own]) - before[:, 0]
     pairs = np.array([each.pairs for each in own], dtype=np.float64)
     dispersion = np.array([each.dispersion for each in own], dtype=np.float64)
-    return log_e_pairs(layout, counts, pairs, dispersion)
+    return log_e_pairs(layout, counts, pairs, dispersion, before)

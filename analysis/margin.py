@@ -51,20 +51,28 @@ def comparable(layout: Layout, shares: Floats) -> NDArray[np.bool_]:
     return (shares >= layout.tail) & (shares <= BULK)
 
 
-def log_e_safe(layout: Layout, counts: Ints, pairs: Floats, dispersion: Floats) -> Floats:
+def log_e_safe(
+    layout: Layout, counts: Ints, pairs: Floats, dispersion: Floats, before: Floats | float = 0.0
+) -> Floats:
     """Return ln of the e-value against "slower than the margin", per run; ln 0 where no pair tells of it.
 
     `pairs` is (runs, pairs, alternatives): the conditional log-likelihood ratios, already divided by phi;
-    `dispersion` (runs, edges) the largest phi so far.
+    `dispersion` (runs, edges) the largest phi so far; `before` what each pair had proven before it had to
+    begin anew (`analysis.mending`).
     """
     if not layout.pairs:
         return np.full(len(counts), -math.inf)
-    shares = control_shares(layout, counts)
-    bulk = log_sum_exp(pairs + safe_log_prior(1.0))
-    per_pair = np.where(comparable(layout, shares), bulk, _log_tail(layout, counts, dispersion))
-    telling = shares <= BULK
+    per_pair = log_e_of_pairs(layout, counts, pairs, dispersion) - before
+    telling = control_shares(layout, counts) <= BULK
     smallest = np.where(telling, per_pair, math.inf).min(axis=1)
     return np.where(telling.any(axis=1), smallest, -math.inf)
+
+
+def log_e_of_pairs(layout: Layout, counts: Ints, pairs: Floats, dispersion: Floats) -> Floats:
+    """Return ln of the e-value of each pair, (runs, pairs)."""
+    bulk = log_sum_exp(pairs + safe_log_prior(1.0))
+    compared = comparable(layout, control_shares(layout, counts))
+    return np.where(compared, bulk, _log_tail(layout, counts, dispersion))
 
 
 def _log_tail(layout: Layout, counts: Ints, dispersion: Floats) -> Floats:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from analysis.eprocess import log_mean
+from analysis.eprocess import e_value, log_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,11 @@ def log_increments(control: Floats, candidate: Floats, share: Floats) -> Floats:
 def log_evidence(log_likelihood: Floats) -> Floats:
     """Return ln E from the summed increments, averaged over the tilts (last axis)."""
     return log_mean(log_likelihood)
+
+
+def is_rejected(log_peak: float, alpha: float) -> bool:
+    """Tell whether the split is shown to be another one, from ln of the largest E so far."""
+    return e_value(log_peak) >= 1 / alpha
 
 
 def dirichlet_multinomial_log_bayes_factor(

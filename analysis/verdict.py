@@ -18,12 +18,13 @@ from analysis.effects import difference_of
 from analysis.eprocess import e_value, log_mean
 from analysis.glance import worst_lanes
 from analysis.margin import comparable, control_shares
-from analysis.margin import log_e_safe as log_e_pairs
-from analysis.words import metric_sentence, split_sentence
+from analysis.mending import known, log_e_safe, proven_before
+from analysis.words import mended_sentence, metric_sentence, split_sentence
 
 if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
     from analysis.evidence import Evidence, MetricEvidence
+    from analysis.mending import Episode
 
 Kind = Literal["Harmful", "Safe", "Undecided", "NoData", "Invalid"]
 
@@ -51,7 +52,8 @@ class MetricVerdict:
 
     `e_harm` is against "no worse than tolerated", `e_harm_max` its largest value so far, `e_share` its part
     of the run's (u E), and `bound_harm` what it alone has to reach. `e_safe` is against "worse than the
-    margin" (None without a margin or without an edge that tells), with `bound_safe`. `odds_ratio` and
+    margin" (None without a margin or without an edge that tells), with `bound_safe`; after a wrong split by
+    what came since it was right again. `odds_ratio` and
     `interval` (None: undefined, unbounded) are those at `worst_edge` for a histogram: the edge with most
     evidence of harm. `proven_margin` is, for a histogram, the margin that its edges can show; at least the
     one asked for. `dispersion` is the largest by which the evidence was divided.
@@ -91,7 +93,10 @@ class MetricVerdict:
 
 @dataclass(frozen=True, slots=True)
 class SplitVerdict:
-    """Whether the observed split follows the intended one: the candidate's shares of all tested requests."""
+    """Whether the observed split follows the intended one: the candidate's shares of all tested requests.
+
+    When a wrong split is right again, all but `episodes` begins anew.
+    """
 
     e: float
     e_max: float
@@ -99,15 +104,25 @@ class SplitVerdict:
     observed: float | None
     intended: float | None
     requests: int
+    episodes: tuple[Episode, ...] = ()
+    """When it was another one, oldest first, as far as is remembered; the last may go on."""
 
     @property
     def mismatch(self) -> bool:
-        """Whether the split was ever proven to be another one."""
+        """Whether the split was proven to be another one, and not to be right again since."""
         return self.e_max >= self.bound
 
+    @property
+    def right_since(self) -> int | None:
+        """When it was last proven to be right again; None while it is wrong, or if it never was."""
+        return self.episodes[-1].ended if self.episodes else None
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return {**_fields(self), "mismatch": self.mismatch}
+        """Return the verdict as JSON values; `episodes` only if there were any."""
+        told = {**_fields(self), "mismatch": self.mismatch}
+        del told["episodes"]
+        episodes = [each._asdict() for each in self.episodes]
+        return {**told, "episodes": episodes} if episodes else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,8 @@ def conclude(
         kind, first = "Harmful", harmful
     else:
         kind, first = ("Safe" if required and not waiting else "Undecided"), waiting
-    return kind, (*first, *(words for words in everything if words not in first))
+    last = [] if srm.right_since is None else [mended_sentence(srm.episodes[-1])]
+    return kind, (*first, *(words for words in everything if words not in first), *last)
 
 
 def _metric_verdict(design: Design, evidence: Evidence, position: int) -> MetricVerdict:
@@ -177,19 +193,19 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
     share = 1 / len(design.metrics)
     [lane] = worst_lanes(metric.layout, own.start[None].astype(np.float64), own.counts[None]).tolist()
     control, candidate = (_summary(metric, own, arm, lane) for arm in (0, 1))
-    log_e_safe = _log_e_safe(metric, own)
+    log_e = log_e_safe(metric, own, proven_before(evidence, position))
     odds_ratio, interval = _odds_ratio(design, metric, own, lane)
     effect = difference_of(design, metric.layout, own)
     wordless = MetricVerdict(
         name=metric.name,
         measure=metric.kind,
         higher_is_better=metric.higher_is_better,
-        kind=_metric_kind(design, evidence, position, log_e_safe),
+        kind=_metric_kind(design, evidence, position, log_e),
         e_harm=e_value(own.log_e),
         e_harm_max=e_value(own.peak),
         e_share=e_value(own.log_e + math.log(share)),
         bound_harm=1 / (design.false_rollback * share),
-        e_safe=None if log_e_safe is None else e_value(log_e_safe),
+        e_safe=None if log_e is None else e_value(log_e),
         bound_safe=1 / design.false_promote,
         odds_ratio=odds_ratio,
         interval=interval,
@@ -204,10 +220,12 @@ def _metric_verdict(design: Design, evidence: Evidence, position: int) -> Metric
         last_data=own.last_data,
         sentence="",
     )
-    return replace(wordless, sentence=metric_sentence(design, metric, wordless, e_value(evidence.peak)))
+    since = evidence.mending.since if evidence.mending else None
+    words = metric_sentence(design, metric, wordless, e_value(evidence.peak), since)
+    return replace(wordless, sentence=words)
 
 
-def _metric_kind(design: Design, evidence: Evidence, position: int, log_e_safe: float | None) -> Kind:
+def _metric_kind(design: Design, evidence: Evidence, position: int, log_e: float | None) -> Kind:
     """Return what a metric's evidence amounts to."""
     metric, own = design.metrics[position], evidence.metrics[position]
     fewest = int(own.counts[:, 0].min())
@@ -220,7 +238,7 @@ def _metric_kind(design: Design, evidence: Evidence, position: int, log_e_safe: 
         return "Undecided"
     if proven or evidence.blame == position:
         return "Harmful"
-    return "Safe" if log_e_safe is not None and log_e_safe >= -math.log(design.false_promote) else "Undecided"
+    return "Safe" if log_e is not None and log_e >= -math.log(design.false_promote) else "Undecided"
 
 
 def _odds_ratio(
@@ -231,19 +249,6 @@ def _odds_ratio(
         return None, (0.0, None)
     bounds = confidence_bounds(own.likelihood[lane].astype(np.float64), design.false_rollback)
     return mantel_haenszel(*own.mantel_haenszel[lane].tolist()), bounds
-
-
-def _log_e_safe(metric: MetricDesign, own: MetricEvidence) -> float | None:
-    """Return ln of the e-value against "worse than the margin", or None when there is nothing to tell by.
-
-    For a histogram every pair of edges that tells has to pass, tails too (`analysis.margin`).
-    """
-    layout = metric.layout
-    if not metric.edges:
-        return own.log_safe if metric.needs_proof else None
-    pairs, dispersion = own.pairs[None].astype(np.float64), own.dispersion[None].astype(np.float64)
-    log_e = float(log_e_pairs(layout, own.counts[None], pairs, dispersion)[0])
-    return log_e if math.isfinite(log_e) else None
 
 
 def _proven_margin(metric: MetricDesign, own: MetricEvidence) -> float | None:
@@ -265,6 +270,7 @@ def _summary(metric: MetricDesign, own: MetricEvidence, arm: int, lane: int) -> 
 def _split_verdict(design: Design, evidence: Evidence) -> SplitVerdict:
     control, candidate, expected = evidence.requests
     total = control + candidate
+    wrong = known(design, evidence)
     return SplitVerdict(
         e=e_value(float(log_mean(evidence.srm.astype(np.float64)))),
         e_max=e_value(evidence.srm_peak),
@@ -272,6 +278,7 @@ def _split_verdict(design: Design, evidence: Evidence) -> SplitVerdict:
         observed=candidate / total if total else None,
         intended=expected / total if total else None,
         requests=total,
+        episodes=wrong.episodes if wrong else (),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.design import Design, MetricDesign
+    from analysis.mending import Episode
     from analysis.verdict import MetricVerdict, SplitVerdict
 
 _SHORT_UNITS = {"milliseconds": " ms", "seconds": " s", "microseconds": " us"}
@@ -43,8 +45,13 @@ def seen(metric: MetricDesign, found: MetricVerdict, level: float) -> str:
     return f"{percent(found.candidate.rate)} against {percent(found.control.rate)} ({size})"
 
 
-def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, run_peak: float) -> str:
-    """Return the verdict on one metric as a sentence; `run_peak` is the run's largest e-value."""
+def metric_sentence(
+    design: Design, metric: MetricDesign, found: MetricVerdict, run_peak: float, since: int | None = None
+) -> str:
+    """Return the verdict on one metric as a sentence; `run_peak` is the run's largest e-value.
+
+    `since`: when a wrong split was right again, from which on safety is proven anew (unix seconds).
+    """
     if found.kind == "Invalid":
         return f"{metric.name}: its counters are inconsistent"
     if found.kind == "NoData":
@@ -54,6 +61,8 @@ def metric_sentence(design: Design, metric: MetricDesign, found: MetricVerdict, 
     if fewest < design.min_samples:
         return f"{metric.name}: too few samples: {fewest} of {design.min_samples}"
     claim = _claim(metric, found, run_peak, 1 / design.false_rollback)
+    if since is not None and found.e_safe is not None and found.kind != "Harmful":
+        claim = f"{claim}, counted anew since {moment(since)}"
     return f"{_subject(metric, found)} {seen(metric, found, 1 - design.false_rollback)}: {claim}"
 
 
@@ -62,8 +71,22 @@ def split_sentence(srm: SplitVerdict) -> str:
     return (
         f"the candidate had {percent(srm.observed)} of {srm.requests} requests instead of "
         f"{percent(srm.intended)}: the split is not the intended one, "
-        f"e = {srm.e_max:.3g} over bound {srm.bound:.4g}"
+        f"e = {srm.e_max:.3g} over bound {srm.bound:.4g}; once it is right again, the run goes on by itself"
     )
+
+
+def mended_sentence(episode: Episode) -> str:
+    """Return when the split was wrong, and what follows from that now that it is right again."""
+    began, ended = episode
+    return (
+        f"the split was not the intended one from {moment(began)} to {moment(ended or began)}; "
+        "it is right again, and safety is proven anew since then"
+    )
+
+
+def moment(at: int) -> str:
+    """Return a time in unix seconds as `2026-11-23 06:30:00 UTC`."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _relative(found: MetricVerdict, level: float) -> str:

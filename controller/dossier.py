@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.glance import glances
 from analysis.judge import Design, Evidence, Interval, MetricDesign, fresh
+from analysis.mending import known
+from analysis.words import mended_sentence
 from controller.calibration import Calibration
 from controller.coverage import Coverage, covered, news
 from controller.decision import Judgement
@@ -96,10 +98,23 @@ class Dossier:
         ]
         for interval in intervals:
             self.cursor, self.weight = max(self.cursor, interval.end), round(100 * interval.intended)
+        self._begin_anew(state)
         if self.engine:
             self.engine.take(self.design, intervals)
         self._cover(self.read or intervals)
         self.evidence, self.intake, self.read = state, None, ()
+
+    def _begin_anew(self, state: Evidence) -> None:
+        """Tell that a wrong split has become right again, if it just has.
+
+        An engine that adds up intervals forgets those of another split.
+        """
+        wrong, last = known(self.design, state), self.evidence.end
+        if wrong is None or wrong.since is None or (last is not None and wrong.since <= last):
+            return
+        self.warnings.append(("SplitRestored", mended_sentence(wrong.episodes[-1])))
+        if self.engine:
+            self.engine = EngineRun(self.engine.name, since=wrong.since)
 
     def follow(self, evidence: Evidence, glance: Glance) -> None:
         """Take over the evidence of a run that was looked at in the lane, where no interval is lost."""

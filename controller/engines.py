@@ -67,7 +67,7 @@ class EngineRun:
     def take(self, design: Design, intervals: Sequence[Interval]) -> None:
         """Take in intervals, oldest first, and read the engine anew where there is something new."""
         for metric in judged(design):
-            tables = (interval.tables.get(metric.name) for interval in intervals)
+            tables = (interval.tables.get(metric.name) for interval in intervals if interval.end > self.since)
             new = [
                 _row(metric, table.control, table.candidate) for table in tables if isinstance(table, Table)
             ]

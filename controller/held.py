@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from analysis.mending import known
 from controller.judgement import shows_harm
 from controller.learning import is_owed_a_past
 from controller.quiet import is_quiet
@@ -112,6 +113,7 @@ def _is_measured(owed: Owed) -> bool:
         and dossier.engine is None
         and evidence.end == dossier.cursor
         and not evidence.inconsistent
+        and known(design, evidence) is None
         and not shows_harm(design, evidence)
         and not is_owed_a_past(owed.policy, dossier)
         and all(metric.kind != "mean" for metric in design.metrics)

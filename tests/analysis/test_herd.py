@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from analysis.glance import glances
 from analysis.herd import Counted, Herd, Member
 from analysis.judge import Design, Interval, MetricDesign, advance, fresh
+from analysis.mending import known
 from analysis.tables import Arm, Table
 
 EDGES = (5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
@@ -70,6 +71,11 @@ def counted(rows):
 def advanced(member, intervals):
     [evidence] = advance([(member.design, member.evidence, intervals)])
     return member._replace(evidence=evidence)
+
+
+def misrouted(member):
+    """Tell whether a run may be no member, since its split is, or was, a wrong one."""
+    return known(member.design, member.evidence) is not None
 
 
 def looked(herd, members, end, shown):
@@ -135,9 +141,11 @@ def test_members_are_judged_as_each_run_alone_whoever_joins_and_leaves(data):
     herd, members = Herd([metric.layout for metric in metrics]), []
     for end in range(100, 100 + 10 * data.draw(st.integers(1, 10)), 10):
         leave = data.draw(st.sets(st.integers(0, len(members) - 1))) if members else set()
+        leave |= {row for row, member in enumerate(members) if misrouted(member)}
         herd.remove(sorted(leave))
         members = [member for row, member in enumerate(members) if row not in leave]
         more = data.draw(st.lists(newcomers(metrics, end - 10), max_size=3))
+        more = [member for member in more if not misrouted(member)]
         herd.add(more)
         members += more
         shown = [showing(end, member, rng, rng.choice([0.1, 1.0, 4.0])) for member in members]
