@@ -16,7 +16,7 @@ TEXT = """\
 {rollouts} rollouts with two metrics each (`istio-error-rate`, `istio-latency` with Istio's edges), an
 interval of {interval} s, all holding at a step; Services, two Deployments each, routes and subsets on a
 real API server; one `penstock run` with the rights of the Helm chart and its history in SQLite. A process
-of its own plays Prometheus. Written by `python -m bench.cluster`, over {minutes:g} minutes for each row
+of its own plays Prometheus. Written by `python -m bench.cluster`, over {minutes:g} min for each row
 that is counted per check, on a machine with {cpus} cores that ran the API server, etcd and the rest too.
 
 {table}
