@@ -209,9 +209,9 @@ def test_a_second_builder_waits_for_the_first_and_uses_what_it_made(tmp_path):
         results = []
         second = threading.Thread(target=lambda: results.append(build.ensure_built(cache, tell)))
         second.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         (cache / build.digest()).mkdir()
-    second.join(10)
+    second.join(60)
     assert said == ["another process is building; waiting for it"]
     assert results == [build.Built(cache / build.digest())]
 

@@ -41,6 +41,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay: float = 0.0
+    after: int = 0
+    """How many requests must have come before it is given."""
     reset: bool = False
     """Whether the connection is reset instead."""
     match: str = ""
@@ -154,6 +156,7 @@ class KubeServer:
         told = next((each for each in self.answers if each.match in self.requests[-1]), None)
         if told is not None:
             self.answers.remove(told)
+            await until(lambda: len(self.requests) >= told.after)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.closing.wait(), told.delay)
             if told.reset:
