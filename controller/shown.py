@@ -5,11 +5,13 @@ What is shown of an effect is an odds ratio, or for a mean the difference in per
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller import numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from controller.metric_view import MetricView
 
 
@@ -34,6 +36,16 @@ def span(view: MetricView) -> str:
         return numbers.span(view.interval)
     low, high = view.difference_interval or (None, None)
     return numbers.MISSING if low is None and high is None else f"{signed(low)} to {signed(high)}"
+
+
+def wrong_split(srm: Mapping[str, Any]) -> str:
+    """Return when the observed split was not the intended one, as a sentence; empty if it never was."""
+    times = [
+        f"from {numbers.instant(each['began'])} "
+        + ("until now" if each["ended"] is None else f"to {numbers.instant(each['ended'])}")
+        for each in srm.get("episodes") or ()
+    ]
+    return f"The split was not the intended one {', '.join(times)}." if times else ""
 
 
 def signed(share: float | None) -> str:

@@ -221,7 +221,7 @@ class _Picture:
         if srm.get("e_max") is None:
             return ""
         evidence = f"{numbers.number(srm['e_max'])} of {numbers.number(srm.get('bound'))}"
-        return f" Evidence of another split: {evidence}."
+        return " ".join(("", f"Evidence of another split: {evidence}.", shown.wrong_split(srm))).rstrip()
 
     def _values(self, row: MetricRow, field: str) -> list[Point]:
         return [(self._since(look.at), getattr(look, field)) for look in self._report.series[row.view.name]]

@@ -33,6 +33,7 @@ def prose(report: Report) -> str:
         "",
         *(line for row in report.metrics if row.view.sentence for line in _wrapped(f"- {row.view.sentence}")),
         *(line for row in report.metrics for line in _gaps(row)),
+        *_split(report),
         "",
         *(line for row in report.decisions for line in _wrapped(_decision(row, report.started_at))),
         "",
@@ -74,6 +75,12 @@ def _gaps(row: MetricRow) -> list[str]:
     """Return what could not be measured of a metric, if anything."""
     lost = row.view.coverage.words if row.view.coverage else ""
     return _wrapped(f"- {row.view.name}: {lost}") if lost else []
+
+
+def _split(report: Report) -> list[str]:
+    """Return when the split was wrong, if it ever was, and since when safety is proven anew."""
+    told = shown.wrong_split(report.srm)
+    return _wrapped(f"- {told}") if told else []
 
 
 def _safety(row: MetricRow) -> str:

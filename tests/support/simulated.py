@@ -17,6 +17,8 @@ import numpy as np
 from controller.ports import Applied, Object, Reading, Series, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from controller.standalone.store import LocalStore
 
 EDGES = ("5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000", "+Inf")
@@ -67,6 +69,8 @@ class Mesh:
         self._scrapes: list[dict[tuple[str, str, str], int]] = []
         self.down = ""
         self.silent = False
+        self.in_force: Sequence[int] | None = None
+        """Weights that the proxies go by, whatever the VirtualService says."""
         self.warnings: tuple[str, ...] = ()
         self.reads: list[str] = []
         self.spans: list[int] = []
@@ -106,7 +110,7 @@ class Mesh:
             return
         route = named[service.name]["spec"]["http"][0]["route"]
         places = [(each["destination"]["host"], each["destination"].get("subset", "")) for each in route]
-        weights = [each.get("weight", 0) for each in route]
+        weights = self.in_force or [each.get("weight", 0) for each in route]
         for host, subset in self._dice.choices(places, weights, k=0 if self.silent else service.rps):
             version = subset or host
             code = "500" if self._dice.random() < service.error_rates.get(version, 1.0) else "200"
