@@ -148,9 +148,10 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         """When the last answer was given, by the server's clock."""
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
         self._session.headers.update(access.sent_headers())
-        if url.startswith("https:"):
-            for prefix in (url, "https://"):
-                self._session.mount(prefix, _TlsAdapter(access.tls()))
+        if url.lower().startswith("https:"):
+            adapter = _TlsAdapter(access.tls())
+            for prefix in (url, "https://"):  # requests may write the address in another way
+                self._session.mount(prefix, adapter)
 
     def fetch(self, path: str, params: Mapping[str, str]) -> bytes:
         """Return the body of a good answer; BadAnswerError, requests' and urllib3's errors."""
@@ -169,9 +170,8 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         reason = without_secrets(str(response.reason), self.url, sent)[:_SHOWN]
         said = _told(without_secrets(body.decode(errors="replace"), self.url, sent))
         redirect = ", and redirects are not followed" if response.is_redirect else ""
-        how = (
-            f"; asked {self._access.told(self.url)}" if redirect or response.status_code in _REFUSALS else ""
-        )
+        refused = response.is_redirect or response.status_code in _REFUSALS
+        how = f"; asked {self._access.told(self.url)}" if refused else ""
         return f"answers {response.status_code} {reason}{said}{redirect}{how}"
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:

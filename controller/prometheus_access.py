@@ -126,6 +126,7 @@ def _is_secure(url: str) -> bool:
     """Tell whether an address is https://; AccessError when it is none, without its password."""
     try:
         parts = urlsplit(url)
+        unquote(parts.netloc.rpartition("@")[0]).encode("latin-1")  # as it is sent
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         valid = False

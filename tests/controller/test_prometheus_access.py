@@ -70,7 +70,8 @@ def renew(path, content):
 async def test_a_token_goes_by_a_private_authority_and_is_read_again_when_it_changes(
     authority, guarded, token
 ):
-    async with metrics_of(guarded.url, token_file=token, ca_file=authority.certificate) as metrics:
+    url = guarded.url.replace("https://", "HTTPS://")
+    async with metrics_of(url, token_file=token, ca_file=authority.certificate) as metrics:
         guarded.wants = {"Authorization": f"Bearer {TOKEN}"}
         await metrics.read("up", **RANGE)
         guarded.wants = {"Authorization": f"Bearer {OTHER}"}
@@ -237,6 +238,7 @@ def test_a_header_that_is_given_twice_is_refused_however_it_is_written():
         ("http://host:port", {}, "url", "must be http(s)://HOST"),
         ("https://me:pass/word@host", {}, "url", "such as %40"),
         ("https://me:1/word@host", {}, "url", "such as %40"),
+        ("https://me:%E2%82%ACword@host", {}, "url", "such as %40"),
         ("https://me:pass?word@host", {}, "url", "such as %40"),
         ("https://me:pass#word@host", {}, "url", "such as %40"),
         (SAFE, {"token_file": "token", "headers": {"authorization": "x"}}, "token-file", "two credentials"),
