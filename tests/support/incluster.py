@@ -1,8 +1,8 @@
 """`penstock run` on a real API server, with real istiod, Envoy and Prometheus: a service with two versions.
 
 The controller has the rights of the chart's ServiceAccount and no more. Everything is in the namespace that a
-test gives, and ends with the block; what the controller did is asserted there: every split that was ever in
-force summed to 100 and was one that somebody wanted.
+test gives, and ends with the block; what the controller did is asserted there by a witness of every version
+of routes and policies: splits sum to 100 and were wanted before they were written, and steps come one by one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tests.support import chart, mesh
 from tests.support.replica import ROOT, Replica
 from tests.support.standalone import LONG, Said, policy
 from tests.support.watched import PATIENCE, Staged
+from tests.support.witness import PATHS as WATCHED
+from tests.support.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +40,7 @@ LEASE_SECONDS = 6
 BUSY = {429, 500, 503, 504}
 """What an API server answers that is late; whoever only reads asks again."""
 PATHS = {
-    "RolloutPolicy": "apis/penstock.dev/v1alpha1/namespaces/{}/rolloutpolicies",
-    "VirtualService": "apis/networking.istio.io/v1/namespaces/{}/virtualservices",
+    **WATCHED,
     "DestinationRule": "apis/networking.istio.io/v1/namespaces/{}/destinationrules",
     "ServiceEntry": "apis/networking.istio.io/v1/namespaces/{}/serviceentries",
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
@@ -82,6 +83,14 @@ class InCluster(Staged):
             )
         )
         await asyncio.to_thread(self._install)
+        self.witness = await self._stack.enter_async_context(Witness(self.cluster, self.namespace))
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                await self.witness.assert_right()
+        finally:
+            await super().__aexit__(kind, *rest)
 
     async def _end(self) -> None:
         """End every controller as Kubernetes does, and let no finalizer keep the namespace."""

@@ -14,10 +14,11 @@ import pytest
 
 from controller.chores import FINALIZER
 from controller.drifting import FREE
-from tests.support.gitops import Another, Witness, argo_cd, flux, owners, respecting
+from tests.support.gitops import Another, argo_cd, flux, respecting
 from tests.support.incluster import InCluster
 from tests.support.standalone import LONG
 from tests.support.upstream import Load
+from tests.support.witness import owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from controller.status import Condition, Status
     from tests.support.gitops import Tool
     from tests.support.watched import Watched
+    from tests.support.witness import Witness
 
 pytestmark = [pytest.mark.real, pytest.mark.cluster]
 
@@ -95,7 +97,8 @@ async def test_a_tool_that_applies_its_own_weights_is_named_obeyed_by_rule_and_n
         await set_up(mesh, found)
         measured = found[tools[0]]["correct"]
         load = Load(f"{cluster.gateway_url}/", measured.host, 60)
-        async with Witness(cluster, namespace) as witness, load:
+        async with load:
+            witness = mesh.witness
             every = [one for rollouts in found.values() for one in rollouts.values()]
             for one in every:
                 await one.under_way()
@@ -124,7 +127,7 @@ async def test_a_tool_that_applies_its_own_weights_is_named_obeyed_by_rule_and_n
                 assert aborted.run.reason == "Aborted"
                 await mesh.intervals(2)
             fought = time.time() - began
-            await witness.up_to_date(*every)
+            await witness.up_to_date()
             for tool in tools:
                 for rule in ("adopt", "hold"):
                     assert await found[tool][rule].weights() == list(GIT)
@@ -136,10 +139,10 @@ async def test_a_tool_that_applies_its_own_weights_is_named_obeyed_by_rule_and_n
                 await goes_on(found[tool]["correct"])
                 assert await found[tool]["correct"].weights() == list(WANTED)
                 assert (await found[tool]["correct"].run()).id == run.id
-            await witness.up_to_date(*every)
+            await witness.up_to_date()
             for one in every:
                 seen = {each.weights for each in witness.routes[one.name]}
-                assert seen <= witness.wanted[one.name] | {GIT}
+                assert seen <= witness.wanted(one.name) | {GIT}
                 allowed = (FREE + 1) * (1 + fought / 60) if one.name.endswith("correct") else 0
                 assert len(witness.written(one.name, GIT, began)) <= allowed + 1
             await assert_measured_only_as_wanted(mesh, measured, witness)
@@ -200,7 +203,8 @@ async def test_with_the_recipes_a_rollout_sees_no_drift_and_without_them_a_promo
     tools = all_tools(cluster)
     async with InCluster(cluster, namespace, tmp_path, steps=APPROVED, start=False) as mesh:
         found = {tool: Another(mesh, tool.name) for tool in tools}
-        async with Witness(cluster, namespace) as witness, contextlib.AsyncExitStack() as stack:
+        witness = mesh.witness
+        async with contextlib.AsyncExitStack() as stack:
             await set_up(mesh, {tool: {"": one} for tool, one in found.items()})
             for one in found.values():
                 await stack.enter_async_context(Load(f"{cluster.gateway_url}/", one.host, 40))
@@ -244,12 +248,12 @@ async def undone_and_told(tool: Tool, one: Another, witness: Witness) -> None:
     status = await one.until(says("Drift", words, "docs/install.md"), "the drift to be told")
     await one.until_event("Drift", words)
     assert status.summary == "Promoted (Safe), but the weights were changed since"
-    await witness.up_to_date(one)
+    await witness.up_to_date()
     written = len(witness.routes[one.name]), witness.statuses[one.name]
     for _ in range(2):
         await tool.apply(one.route)
         await asyncio.sleep(1)
-    await witness.up_to_date(one)
+    await witness.up_to_date()
     assert (len(witness.routes[one.name]), witness.statuses[one.name]) == written
     assert await one.weights() == list(GIT)
     for destination, weight in zip(one.route["spec"]["http"][0]["route"], AWAY, strict=True):
