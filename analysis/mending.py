@@ -96,6 +96,11 @@ class Mending(NamedTuple):
         """When the split was last found to be right again; None while it is not."""
         return self.episodes[-1].ended
 
+    @property
+    def is_right(self) -> bool:
+        """Whether both CUSUMs say that a wrong split is right again."""
+        return min(self.log_right) >= _BOUND
+
     def after(self, interval: Interval) -> Mending:
         """Return what is known after an interval of a split that is not shown to be right yet."""
         steps = zip(self.log_right, _log_ratios(interval), strict=True)
@@ -137,7 +142,7 @@ def mended(design: Design, old: Evidence, interval: Interval, new: Evidence) -> 
     if wrong is None or wrong.since is not None:
         return new
     state = wrong.after(interval)
-    if min(state.log_right) < _BOUND:
+    if not state.is_right:
         return replace(new, mending=state)
     proofs = zip(design.metrics, new.metrics, state.proven_before, strict=True)
     restored = state._replace(

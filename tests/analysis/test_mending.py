@@ -257,7 +257,7 @@ def _recovery(candidate, share, total):
     state = Mending((), (0.0, 0.0), ())
     for look, k in enumerate(candidate):
         state = state.after(Interval(10, share, {}, (total - k, k)))
-        if min(state.log_right) >= -math.log(ALPHA):
+        if state.is_right:
             return look
     return len(candidate)
 
