@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controller.crashes import CANNOT_START, CRASH_LOOP
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,7 +29,8 @@ STALLED = frozenset(
         "MetricsUnavailable",
         "NoData",
         "NotReady",
-        "CannotStart",
+        CRASH_LOOP,
+        CANNOT_START,
         "ProgressDeadlineExceeded",
         "RouteTaken",
         "PolicyInvalid",
@@ -67,6 +70,9 @@ REWORDED = frozenset(
 whoever repairs one thing has to read what is the next."""
 OUTRANKING = frozenset({"RouteTaken", "PolicyInvalid", "ProgressDeadlineExceeded"})
 """Those that matter more than how the last run ended."""
+HINDERED = {CRASH_LOOP: "crash again and again", CANNOT_START: "cannot start"}
+"""What is wrong with the pods of a new candidate, in words without numbers; before its run, these too matter
+more than how the last one ended."""
 DRIFTED = frozenset({"Drift", "Contested"})
 """Those that say that the weights are not the wanted ones, and who changed them."""
 PASSING = frozenset({"Writing", "WaitingForProxies", "CatchingUp", "Measuring"})
@@ -175,7 +181,8 @@ def _why(
     drifted = decision.reason in DRIFTED
     if type_ == "TrafficApplied" and not drifted:
         return ("Applied", "") if run and run.applied else ("Pending", world.applied.detail)
-    if decision.reason in OUTRANKING or (drifted and not (run and run.active)):
+    unopened = not (run and run.active) and (drifted or decision.reason in HINDERED)
+    if decision.reason in OUTRANKING or unopened:
         return decision.reason, decision.message
     if run is not None and not run.active:
         return run.reason or str(run.outcome), run.message
@@ -188,6 +195,8 @@ def _why(
 def summary(decision: Decision, judgement: Judgement) -> str:
     """Return one line for humans."""
     run = decision.status.run
+    if decision.reason in HINDERED and not (run and run.active):
+        return f"{_candidate(decision)} is new, but its pods {HINDERED[decision.reason]}"
     if run is None or decision.reason in OUTRANKING:
         return decision.message
     if decision.reason == ROLLING_OUT:
@@ -206,8 +215,12 @@ def summary(decision: Decision, judgement: Judgement) -> str:
 
 def _awaited(decision: Decision) -> str:
     """Return what a rollout waits for whose candidate rolls out; without counts, which move by themselves."""
+    return f"{_candidate(decision)} is new; its run begins when all pods are ready"
+
+
+def _candidate(decision: Decision) -> str:
     roles = decision.status.roles
-    return f"{roles.candidate if roles else 'the candidate'} is new; its run begins when all pods are ready"
+    return roles.candidate if roles else "the candidate"
 
 
 def _afterwards(run: Run) -> str:

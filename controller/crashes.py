@@ -55,6 +55,19 @@ def restarts(pods: Iterable[Object], since: float) -> dict[Container, int]:
     }
 
 
+def coming(pods: Iterable[Object]) -> list[Object]:
+    """Return the pods of each workload's newest revision that are not ready.
+
+    That is the revision of the pod that was created last: what crashed before it need not be told again.
+    """
+    groups: dict[str, dict[str, list[Object]]] = {}
+    for pod in pods:
+        revision = _revision(pod)
+        groups.setdefault(_owner(pod).removesuffix(f"-{revision}"), {}).setdefault(revision, []).append(pod)
+    newest = [max(found.values(), key=lambda group: max(map(_created, group))) for found in groups.values()]
+    return [pod for group in newest for pod in group if not all(map(_is_ready, _containers(pod)))]
+
+
 def failing(pods: Iterable[Object], before: Mapping[Container, int]) -> dict[str, str]:
     """Return what is wrong with pods, in words, by reason; `before`: restarts that do not count."""
     found: dict[str, list[str]] = {CRASH_LOOP: [], CANNOT_START: []}
@@ -75,6 +88,21 @@ def _containers(pod: Object) -> Iterator[Mapping[str, Any]]:
     status = pod.get("status") or {}
     for group in ("initContainerStatuses", "containerStatuses"):
         yield from status.get(group) or ()
+
+
+def _revision(pod: Object) -> str:
+    labels = pod["metadata"].get("labels") or {}
+    return str(labels.get("pod-template-hash") or labels.get("controller-revision-hash") or "")
+
+
+def _owner(pod: Object) -> str:
+    """Name the ReplicaSet or StatefulSet of a pod; a Deployment's ReplicaSets end in their revision."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((str(each.get("name")) for each in owners if each.get("controller")), "")
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("ready"))
 
 
 def _restarts(status: Mapping[str, Any]) -> int:

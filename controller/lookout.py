@@ -1,7 +1,7 @@
 """Looks at the pods of candidates that are not all ready, whether they crash or cannot start.
 
-Pods are listed only for open runs whose candidate lacks a pod, for each at most once per interval, and nobody
-waits long for the answer: what was found before holds until there is a newer one.
+Pods are listed only for a candidate that lacks a pod, in its run or before it, for each at most once per
+interval, and nobody waits long for the answer: what was found before holds until there is a newer one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from controller.crashes import Container, failing, restarts
+from controller.crashes import Container, coming, failing, restarts
 from controller.ports import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from controller.ports import Object, Store
     from controller.record import Recorder
     from controller.rollout import Rollout
-    from controller.status import Run
     from controller.workloads import Selection
 
 PATIENCE = 2.0
@@ -28,16 +27,23 @@ PATIENCE = 2.0
 
 @dataclass
 class _Known:
-    """What is known of the pods of one run's candidate."""
+    """What is known of the pods of one candidate."""
 
+    subject: str
+    """The run, or the revision that waits for one."""
+    since: float | None
+    """When the run began; what was wrong before does not count."""
     before: dict[Container, int] = field(default_factory=dict)
     """Restarts that were before the run, by container of the pods that are there."""
     asked_at: float = 0.0
     failing: Mapping[str, str] = field(default_factory=dict)
 
-    def learn(self, pods: Sequence[Object], since: float) -> None:
-        """Take in the pods as they are now, of a run that began at `since`."""
-        first = restarts(pods, since)
+    def learn(self, pods: Sequence[Object]) -> None:
+        """Take in the pods as they are now."""
+        if self.since is None:
+            self.failing = failing(coming(pods), {})
+            return
+        first = restarts(pods, self.since)
         self.before = {each: self.before.get(each, count) for each, count in first.items()}
         self.failing = failing(pods, self.before)
 
@@ -48,31 +54,35 @@ class Lookout:
     def __init__(self, store: Store, recorder: Recorder) -> None:
         self._store, self._recorder = store, recorder
         self._known: dict[str, _Known] = {}
+        """By policy key."""
 
     async def look_after(self, rollouts: Sequence[Rollout], now: float) -> None:
         """Tell rollouts what is wrong with their candidates' pods."""
-        await asyncio.gather(*(self._look(rollout, now) for rollout in rollouts if rollout.unready))
+        await asyncio.gather(*(self._look(rollout, now) for rollout in rollouts))
 
-    def keep(self, runs: Iterable[str]) -> None:
-        """Forget all runs but these."""
-        known = set(runs)
-        self._known = {run: each for run, each in self._known.items() if run in known}
+    def keep(self, policies: Collection[str]) -> None:
+        """Forget all policies but these."""
+        self._known = {key: each for key, each in self._known.items() if key in policies}
 
     async def _look(self, rollout: Rollout, now: float) -> None:
-        run, selection = rollout.run, rollout.unready
-        if run is None or selection is None:
+        selection = rollout.unready or rollout.coming
+        if selection is None:
             return
-        known = self._known.setdefault(run.id, _Known())
+        run = rollout.run if rollout.unready else None
+        subject, since = (run.id, run.started_at) if run else (selection.revision, None)
+        known = self._known.get(rollout.key)
+        if known is None or known.subject != subject:
+            known = self._known[rollout.key] = _Known(subject, since)
         if not 0 <= now - known.asked_at < rollout.entry.policy.spec.decision.interval.seconds:
             known.asked_at = now
-            await self._ask(rollout, run, selection, known)
+            await self._ask(rollout, selection, known)
         rollout.failing = known.failing
 
-    async def _ask(self, rollout: Rollout, run: Run, selection: Selection, known: _Known) -> None:
+    async def _ask(self, rollout: Rollout, selection: Selection, known: _Known) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 pods = await self._store.pods(rollout.ref.namespace, selection.labels)
-            known.learn(pods, run.started_at)
+            known.learn(pods)
         except (UnavailableError, TimeoutError) as error:
             why = str(error) or f"no answer within {PATIENCE:.0f} s"
             self._recorder.failure("store", f"the pods cannot be listed: {why}", rollout.key)

@@ -189,7 +189,7 @@ class Loop:
         self._known = set(policies)
         runs = [entry.status.run for entry in policies.values() if entry.status.run]
         self._collector.keep(run.id for run in runs if run.active)
-        self._lookout.keep(run.id for run in runs if run.active)
+        self._lookout.keep(policies)
         self._watcher.keep(run.id for run in runs if run.watched)
 
     def _newest(self, now: float) -> Callable[[int], int]:

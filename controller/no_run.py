@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.crashes import CANNOT_START, CRASH_LOOP
 from controller.decision import Case, Decision
 from controller.drifting import correct, undone
 from controller.idle import rest, tend
@@ -15,6 +16,8 @@ from controller.status import Run, Watching
 if TYPE_CHECKING:
     from policies.model import Metadata
 
+HINDRANCES = (CRASH_LOOP, CANNOT_START, "ProgressDeadlineExceeded")
+"""What is wrong with a new candidate that does not pass by itself, the most telling first."""
 PATIENCE = 3600.0
 """Seconds for which a watch that is over waits for metrics that cannot be read."""
 
@@ -64,7 +67,7 @@ def _begin(case: Case, why: str) -> Decision | None:
     roles, revisions, world = case.status.roles, dict(case.world.revisions), case.world
     if roles is None or world.live is None or {roles.control, roles.candidate} - revisions.keys():
         return None
-    if {roles.control, roles.candidate} & (world.missing.keys() | world.rolling.keys()):
+    if {roles.control, roles.candidate} & (world.missing.keys() | world.rolling.keys()) or _hindrance(case):
         return None
     number = case.status.run.number + 1 if case.status.run else 1
     weight, meta = case.steps[0].weight, case.policy.metadata
@@ -125,9 +128,8 @@ def _watch_over(case: Case, run: Run, watch: Watching) -> tuple[str, str]:
 
 def _idle(case: Case) -> Decision:
     run, world = case.status.run, case.world
-    stuck = world.failing.get("ProgressDeadlineExceeded")
-    if stuck and _awaited(case):
-        return case.hold("ProgressDeadlineExceeded", stuck, warning=True)
+    if hindrance := _hindrance(case):
+        return case.hold(*hindrance, warning=True)
     if _unreleased(case):
         return case.hold("Idle", _why_not(case))
     if world.live is None or _wanting(case):
@@ -135,6 +137,12 @@ def _idle(case: Case) -> Decision:
     if _awaited(case) and (world.rolling or world.missing):
         return case.hold("RollingOut", _why_not(case))
     return case.hold(run.outcome or "Idle", run.message) if run else case.hold("Idle", "nothing to roll out")
+
+
+def _hindrance(case: Case) -> tuple[str, str] | None:
+    """Return why a new candidate will not be ready by itself, in a word and in a sentence."""
+    failing = case.world.failing if _awaited(case) else {}
+    return next(((reason, failing[reason]) for reason in HINDRANCES if reason in failing), None)
 
 
 def _unreleased(case: Case) -> bool:

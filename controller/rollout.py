@@ -13,6 +13,7 @@ from controller.decision import NOT_APPLIED, Case, Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied, Finite, Ref, Tick
 from controller.replay import kept
+from controller.roles import with_roles
 from controller.standing import sides
 from controller.status import Run, to_rfc3339
 from controller.watching import Watch, begin
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from controller.inventory import Entry
     from controller.ports import Look
     from controller.scene import Scene
+    from controller.status import Status
     from controller.workloads import Selection
 
 UNRECORDED = frozenset({"Confirm", "Refuse", "Release"})
@@ -90,10 +92,18 @@ class Rollout:
         """Whether a person waits for an answer."""
         return self.action is not None
 
+    @cached_property
+    def standing(self) -> Status:
+        """The status as it was when the pass began, with roles as the decision will know them."""
+        status, scene = self.entry.status, self.scene
+        if status.run and status.run.active:
+            return status
+        return with_roles(self.entry.policy, status, World(revisions=scene.revisions, live=scene.live))
+
     @property
     def candidate(self) -> Selection | None:
         """The workloads of the candidate, if it has any business with workloads."""
-        status = self.entry.status
+        status = self.standing
         roles = status.run if status.run and status.run.active else status.roles
         return self.scene.selections.get(roles.candidate) if roles else None
 
@@ -102,6 +112,17 @@ class Rollout:
         """The workloads of an open run's candidate, if not all their pods are ready."""
         run, candidate = self.run, self.candidate
         return candidate if run and run.active and candidate and not candidate.full else None
+
+    @property
+    def coming(self) -> Selection | None:
+        """The workloads of a new candidate that waits for its run, if some of its pods are not ready."""
+        status, run, candidate = self.standing, self.run, self.candidate
+        if status.roles is None or candidate is None or (run and (run.active or run.copies)):
+            return None
+        revision = self.scene.revisions.get(status.roles.candidate)
+        awaited = revision is not None and revision != status.settled.get(status.roles.candidate)
+        waits = not candidate.full or candidate.rolling or candidate.missing
+        return candidate if awaited and candidate.begun and waits else None
 
     @property
     def lost(self) -> bool:

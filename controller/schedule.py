@@ -88,6 +88,7 @@ class Schedule:
         run, dossier = decision.status.run, rollout.dossier
         if run is not None and not run.applied:
             return self.soon(_until_confirmed(rollout, now - run.weights_changed_at))
+        step = rollout.entry.policy.spec.decision.interval.seconds
         if (
             decision.notable
             or decision.chores
@@ -96,8 +97,8 @@ class Schedule:
             return self.soon(SOON)
         if run is None or not (run.active or run.watched or run.copies):
             at = due(rollout.entry.policy, decision.status) or 0.0
-            return min(at, now + REST) if at > now else now + REST
-        step = rollout.entry.policy.spec.decision.interval.seconds
+            rest = step if rollout.coming else REST  # its pods say more than their workload
+            return min(at, now + rest) if at > now else now + rest
         next_end = ((now - self._settle) // step + 1) * step + self._settle
         return min(next_end, self.soon(REREAD)) if dossier and dossier.error else next_end
 

@@ -49,6 +49,8 @@ class Workload:
     """Whether all wanted pods are ready."""
     asleep: bool
     """Whether it is scaled to zero."""
+    begun: bool
+    """Whether there are pods of the present revision."""
     rolling: str
     """Why its pods are not all there in the present revision, in words; empty when they are."""
     stuck: str
@@ -80,6 +82,7 @@ def read_workload(obj: Object, revision: str = "") -> Workload:
         ready=ready > 0,
         full=ready >= wanted,
         asleep=wanted == 0,
+        begun=_is_seen(obj) and _count(status, "updatedReplicas") > 0,
         rolling=_rolling(obj, wanted),
         stuck=_stuck(status),
         notes={key: text for key, text in annotations.items() if key.startswith(f"{API_GROUP}/")},
@@ -104,9 +107,14 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
+def _is_seen(obj: Object) -> bool:
+    """Tell whether the status is about the present spec."""
+    return _count(obj.get("status") or {}, "observedGeneration") >= _count(obj["metadata"], "generation")
+
+
 def _rolling(obj: Object, wanted: int) -> str:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    if _count(status, "observedGeneration") < _count(obj["metadata"], "generation"):
+    if not _is_seen(obj):
         return "its last change has not been seen by its controller yet"
     updated, there = _count(status, "updatedReplicas"), _count(status, "replicas")
     if updated < wanted:
@@ -168,6 +176,11 @@ class Selection:
     def full(self) -> bool:
         """Whether all wanted pods are ready."""
         return all(each.full for each in self.workloads)
+
+    @property
+    def begun(self) -> bool:
+        """Whether each of them that is not scaled to zero has pods of its present revision."""
+        return not self.asleep and all(each.begun for each in self.workloads if not each.asleep)
 
     @property
     def asleep(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.crashes import failing, restarts
+from controller.crashes import coming, failing, restarts
 from controller.status import from_rfc3339
 from tests.support.workloads import pod
 
@@ -66,3 +66,28 @@ def test_many_pods_and_long_last_words_are_told_briefly() -> None:
 
 def test_a_pod_without_a_status_says_nothing() -> None:
     assert found({"metadata": {"name": "new"}}) == {}
+
+
+def owned(name: str, owner: str, created: str, *, ready: bool = False, kind: str = "ReplicaSet") -> Any:
+    label = "pod-template-hash" if kind == "ReplicaSet" else "controller-revision-hash"
+    revision = owner.rpartition("-")[2]
+    owners = [{"kind": kind, "name": owner if kind == "ReplicaSet" else "own", "controller": True}]
+    each = pod(name, created=created, labels={label: revision}, ownerReferences=owners)
+    each["status"]["containerStatuses"][0]["ready"] = ready
+    return each
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "StatefulSet"])
+def test_of_each_workload_the_pods_of_the_newest_revision_that_are_not_ready_count(kind: str) -> None:
+    pods = [
+        owned("old", "a-1", BEFORE, kind=kind), owned("new", "a-2", DURING, kind=kind),
+        owned("of-the-same", "a-2", BEFORE, kind=kind),
+        owned("ready", "a-2", DURING, ready=True, kind=kind),
+    ]  # fmt: skip
+    assert {each["metadata"]["name"] for each in coming(pods)} == {"new", "of-the-same"}
+
+
+def test_workloads_are_told_apart_by_their_owners() -> None:
+    pods = [owned("a", "one-x-1", BEFORE), owned("b", "two-1", DURING), owned("c", "two-2", BEFORE)]
+    assert {each["metadata"]["name"] for each in coming(pods)} == {"a", "b"}
+    assert coming([]) == []
