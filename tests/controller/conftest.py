@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stops for a moment is no history that hangs."""
+    monkeypatch.setattr("controller.history.HURRIED_SECONDS", 60)
+
+
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
     """A standalone folder; whatever a test started for it is ended, also when the test fails."""

@@ -263,7 +263,7 @@ async def test_an_abort_does_not_wait_for_a_history_that_hangs(
 
     monkeypatch.setattr("controller.history_rows.record", hanging)
     looking = asyncio.create_task(rig.run(0 if asked == "before the look" else 120))
-    assert asked == "before the look" or await asyncio.to_thread(hangs.wait, 30)
+    assert asked == "before the look" or await asyncio.to_thread(hangs.wait, 60)
     await rig.act("abort")
     async with asyncio.timeout(60):
         while await rig.weights() != [100, 0]:
@@ -272,7 +272,10 @@ async def test_an_abort_does_not_wait_for_a_history_that_hangs(
     assert not answer.is_set()
     looking.cancel()
     await asyncio.wait([looking])
+    monkeypatch.setattr("controller.history.HURRIED_SECONDS", 60)
     answer.set()
+    assert rig.history._given_up is not None
+    await rig.history._given_up
     await rig.run(5)
     assert (await rig.whole())["outcome"] == "RolledBack"
 
