@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cluster.parts import Part
     from cluster.running import Cluster
     from controller.status import Run, Status
 
@@ -87,30 +88,41 @@ async def test_prometheus_comes_back_empty_and_the_run_goes_on(
 async def test_istiod_is_down_while_a_weight_changes_and_the_observed_share_tells(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    """Weights that never arrived prove nothing: no promotion by them, and harm is still found."""
+    """Weights that never arrived prove nothing: no promotion by them until they are there; harm is found."""
     istiod = cluster.part("istiod")
     async with InCluster(cluster, namespace, tmp_path, steps=TWO) as mesh:
-        await mesh.until(lambda s: s.run and s.run.waiting_for_approval, "the end of the first step")
-        istiod.suspend()
-        await mesh.act("promote")
-        await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
-        assert await mesh.weights() == [40, 60]
-        told = await mesh.until(is_stalled("Invalid"), "the split to be told")
-        assert told.verdict == "Invalid"
-        istiod.resume()
-        await arrived(mesh, 0.5)
-        assert (await mesh.run()).step == 1
-        assert await mesh.weights() == [40, 60]
+        await step_without(istiod, mesh)
         mesh.candidate.error_rate = 0.5
         assert await mesh.decided() == ("RolledBack", "Harmful")
         assert await mesh.weights() == [100, 0]
+        istiod.resume()
         history = await mesh.history()
         assert_recorded_once(history, mesh.load)
         assert_steps_in_order(history, [30, 60])
 
         await mesh.fresh_run()
-        await mesh.until(lambda s: s.verdict == "Safe", "the evidence of a run whose split is right")
+        await step_without(istiod, mesh)
+        assert (await mesh.run()).step == 1
+        assert await mesh.weights() == [40, 60]
+        istiod.resume()
+        await arrived(mesh, 0.5)
+        await mesh.until(lambda s: s.verdict == "Safe", "safety, proven anew")
+        assert (await mesh.run()).step == 1
+        assert await mesh.weights() == [40, 60]
+        assert "SplitRestored" in [each["reason"] for each in await mesh.events()]
+        assert_recorded_once(await mesh.history(), mesh.load)
         assert mesh.load.lost == {}
+
+
+async def step_without(istiod: Part, mesh: InCluster) -> None:
+    """Take the second step while istiod hears of nothing, and wait until the observed share tells."""
+    await mesh.until(lambda s: s.run and s.run.waiting_for_approval, "the end of the first step")
+    istiod.suspend()
+    await mesh.act("promote")
+    await mesh.until(lambda s: s.run and s.run.step == 1 and s.run.applied, "the second step")
+    assert await mesh.weights() == [40, 60]
+    told = await mesh.until(is_stalled("Invalid"), "the split to be told")
+    assert told.verdict == "Invalid"
 
 
 async def arrived(mesh: InCluster, share: float) -> None:
