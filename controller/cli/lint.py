@@ -59,6 +59,7 @@ def lint(
 def _findings(parsed: Parsed) -> list[Finding]:
     """Return what is wrong with the documents, each by itself and together, with places."""
     from istio.lint import lint_all
+    from policies.promql import check_queries
     from policies.rules import advise, check_all
 
     sound = [document for document in parsed.others if document.sound]
@@ -71,7 +72,7 @@ def _findings(parsed: Parsed) -> list[Finding]:
     if not parsed.others:  # policies alone: what they need may well be in the cluster
         together = [replace(finding, severity="warning") for finding in together]
     checked = [check(parsed.policies, parsed.templates) for check in (check_all, advise)]
-    return [*parsed.findings, *chain(*checked), *together]
+    return [*parsed.findings, *chain(*checked), *check_queries(parsed.templates), *together]
 
 
 def _placed(finding: Finding, documents: dict[str, Document]) -> Finding:
