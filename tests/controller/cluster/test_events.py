@@ -37,7 +37,10 @@ def clock():
 
 
 @pytest.fixture
-def told(kube, clock):
+def told(kube, clock, monkeypatch):
+    """Events of a process whose machine lets nobody wait, unless a test says otherwise."""
+    monkeypatch.setattr(events, "WITHIN", 60.0)
+    monkeypatch.setattr(events, "_now", lambda: 0.0)
     return Events(kube, lambda: clock[0])
 
 
@@ -159,7 +162,6 @@ async def test_an_event_that_is_waited_for_in_vain_keeps_the_next_ones_from_wait
 ):
     now = [0.0]
     monkeypatch.setattr(events, "_now", lambda: now[0])
-    monkeypatch.setattr(events, "WITHIN", 0.05)
     call = told._kube.call
 
     async def slow(*args, **kwargs):
@@ -167,14 +169,18 @@ async def test_an_event_that_is_waited_for_in_vain_keeps_the_next_ones_from_wait
         return await call(*args, **kwargs)
 
     monkeypatch.setattr(told._kube, "call", slow)
-    server.answers.append(Answer(delay=5))
-    for ref in (REF, REF._replace(name="other")):
-        with pytest.raises(UnavailableError, match="did not answer in time"):
-            await paused(told, ref=ref)
-    assert len(server.requests) == 1
+    server.answers.append(Answer(delay=60))
+    with monkeypatch.context() as soon:
+        soon.setattr(events, "WITHIN", 0.05)
+        for ref in (REF, REF._replace(name="other")):
+            with pytest.raises(UnavailableError, match="did not answer in time"):
+                await paused(told, ref=ref)
+    sent = len(server.requests)
+    assert sent <= 1
+    server.answers.clear()  # on a busy machine not even the first was sent
     now[0] += events.REST
     await paused(told, ref=REF._replace(name="other"))
-    assert len(server.requests) == 2
+    assert len(server.requests) == sent + 1
 
 
 async def test_the_word_of_one_object_does_not_wait_for_that_of_another(server, told, monkeypatch):
