@@ -37,7 +37,9 @@ NEVER_READY = "import time; time.sleep(600)"
 
 
 @pytest.fixture
-def processes(layout):
+def processes(layout, monkeypatch):
+    for patience in ("PORT_PATIENCE_S", "GONE_TIMEOUT_S"):  # a busy machine takes its time to end a process
+        monkeypatch.setattr(processes_module, patience, 60.0)
     return DataPlaneProcesses(layout)
 
 

@@ -362,7 +362,8 @@ async def test_many_that_are_refused_at_once_load_credentials_once(server, clien
     assert len(loaded) == 1
 
 
-async def test_credentials_that_were_just_loaded_are_not_loaded_again(server, client):
+async def test_credentials_that_were_just_loaded_are_not_loaded_again(server, client, monkeypatch):
+    monkeypatch.setattr(connection, "RENEW_SECONDS", 3600.0)
     server.answers.append(Answer(401))
     with pytest.raises(UnavailableError, match="credentials"):
         await client.call(GET)
