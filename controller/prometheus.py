@@ -48,6 +48,11 @@ MAX_AHEAD = 5.0
 MAX_BYTES = 256 * 1024 * 1024
 QUERIES = 256
 """Of how many queries the labels of the last answer are remembered."""
+_PARSERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("/api/v1/format_query", {}),
+    ("/api/v1/query", {"time": "0"}),
+)
+"""Where a query is parsed; the first reads no data, and not every Prometheus has it."""
 _CHUNK = 64 * 1024
 _SHOWN = 200
 """How much of Prometheus' own words goes into a message."""
@@ -101,6 +106,25 @@ class PrometheusMetrics:
         """
         await self._call(lambda client: _success(client.fetch("/api/v1/query", {"query": "vector(1)"})))
 
+    async def objection(self, query: str) -> str:
+        """Return why Prometheus cannot parse a query, in its words; empty when it can. UnavailableError."""
+
+        def work(client: _Client) -> str:
+            for path, asked in _PARSERS:
+                try:
+                    _success(client.fetch(path, {"query": query, **asked}))
+                except BadAnswerError as error:
+                    if client.status == requests.codes.not_found and path != _PARSERS[-1][0]:
+                        continue
+                    if client.status == requests.codes.bad_request:
+                        return f"{self.name} {error}"
+                    if client.status != requests.codes.unprocessable:  # it was parsed, but not computed
+                        raise
+                break
+            return ""
+
+        return await self._call(work)
+
     async def _call(self, work: Callable[[_Client], T]) -> T:
         def call() -> T:
             try:
@@ -144,8 +168,8 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         super().__init__(url, retry=Retry(0, redirect=False, read=False), timeout=timeout)
         self._access = access
         self._max_bytes = max_bytes
-        self.date = ""
-        """When the last answer was given, by the server's clock."""
+        self.date, self.status = "", 0
+        """When the last answer was given, by the server's clock, and its status."""
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
         self._session.headers.update(access.sent_headers())
         if url.lower().startswith("https:"):
@@ -159,7 +183,7 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
             self.url + path, params=params, timeout=self._timeout, stream=True, allow_redirects=False
         ) as response:
             body = self._body(response, time.monotonic() + self._timeout)
-            self.date = response.headers.get("Date", "")
+            self.date, self.status = response.headers.get("Date", ""), response.status_code
         if response.status_code != requests.codes.ok:
             raise BadAnswerError(self._refusal(response, body))
         return body

@@ -1,26 +1,32 @@
 """`penstock lint FILE...`: everything that is wrong with manifests, before anything is applied.
 
 One finding a line on stdout, a summary on stderr. Exit status 0: warnings at most; 1: errors; 2: a file
-cannot be read, and nothing is judged.
+or Prometheus cannot be read, and nothing is judged.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from controller.cli import prometheus
 from controller.cli.line import one_line
+from controller.cli.options import fail
 from controller.cli.sources import manifests, name, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from controller.prometheus_access import Access
+    from policies.documents import Loaded
     from policies.findings import Finding
+    from policies.model import MetricTemplate
     from policies.parse import Document, Parsed
 
 
@@ -34,26 +40,64 @@ def lint(
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
     ] = "text",
+    prometheus_url: Annotated[
+        str | None,
+        typer.Option("--prometheus", metavar="URL", help="Have this Prometheus parse templates' queries."),
+    ] = None,
+    prometheus_token_file: prometheus.TokenFile = None,
+    prometheus_header: prometheus.Headers = None,
+    prometheus_ca_file: prometheus.CaFile = None,
+    prometheus_cert_file: prometheus.CertFile = None,
+    prometheus_key_file: prometheus.KeyFile = None,
 ) -> None:
     """Check policies, templates and Istio's objects, and how they fit.
 
     Istio's are VirtualServices, DestinationRules and ServiceEntries; other kinds are passed over.
 
-    Exit status 0: nothing worse than warnings; 1: errors; 2: a file cannot be read.
+    Exit status 0: nothing worse than warnings; 1: errors; 2: a file cannot be read, or Prometheus be asked.
     """
     from policies.parse import parse
 
     sources = [(name(file), read(file)) for file in manifests(files)]
     parsed = parse(sources)
-    findings = sorted(_findings(parsed), key=_reading_order)
+    findings = _findings(parsed)
+    if prometheus_url:
+        access = prometheus.access(
+            prometheus_url, prometheus_token_file, prometheus_header, prometheus_ca_file,
+            prometheus_cert_file, prometheus_key_file,
+        )  # fmt: skip
+        told = {finding.object for finding in findings if finding.code == "PS059"}
+        untold = [each for each in parsed.templates if each.document.name not in told]
+        findings += asyncio.run(_objections(prometheus_url, access, untold))
+    _tell(sorted(findings, key=_reading_order), output, len(sources))
+
+
+def _tell(findings: Sequence[Finding], output: str, files: int) -> NoReturn:
+    """Print findings and their number, and end the command."""
     faults = sum(finding.severity == "error" for finding in findings)
     if output == "json":
         typer.echo(json.dumps({"findings": [_data(finding) for finding in findings]}, indent=2))
     else:
         for finding in findings:
             typer.echo(one_line(str(finding)))
-    typer.echo(_summary(faults, len(findings) - faults, len(sources)), err=True)
+    typer.echo(_summary(faults, len(findings) - faults, files), err=True)
     raise typer.Exit(1 if faults else 0)
+
+
+async def _objections(url: str, access: Access, templates: Sequence[Loaded[MetricTemplate]]) -> list[Finding]:
+    """Return what a Prometheus cannot parse; ends the command when it cannot be asked."""
+    from controller.ports import UnavailableError
+    from controller.prometheus import PrometheusMetrics
+    from policies.promql import unreadable
+
+    metrics = PrometheusMetrics(url, access=access)
+    try:
+        asked = [(each, await metrics.objection(each.value.spec.query)) for each in templates]
+    except UnavailableError as error:
+        fail(str(error), 2)
+    finally:
+        await metrics.close()
+    return [unreadable(each, words) for each, words in asked if words]
 
 
 def _findings(parsed: Parsed) -> list[Finding]:

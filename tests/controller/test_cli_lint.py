@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -9,6 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from controller.cli.lint import register
+from tests.support.fake_prometheus import fake_prometheus
+from tests.support.policies import changed, template, text
 
 GOOD = """\
 apiVersion: networking.istio.io/v1
@@ -25,6 +28,7 @@ WARNED = GOOD.replace(
     "http:\n  - mirrorPercent: 5\n    route: [{destination: {host: web}}]\n    match: [{port: 80}]\n",
 )
 BAD = GOOD.replace("    - dest", "    - weight: -1\n      dest")
+QUERIES = {"open": " + (", "only-prometheus-knows": " or or up"}
 POLICY = """\
 apiVersion: penstock.dev/v1alpha1
 kind: RolloutPolicy
@@ -58,10 +62,10 @@ def penstock():
 @pytest.fixture
 def folder(tmp_path):
     def write(**files):
-        for name, text in files.items():
+        for name, content in files.items():
             path = tmp_path / f"{name}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(content)
         return tmp_path
 
     return write
@@ -71,6 +75,30 @@ def test_a_sound_file_is_silent_on_stdout(penstock, folder):
     result = penstock(folder(vs=GOOD) / "vs.yaml")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "0 errors and 0 warnings in 1 file\n"
+
+
+async def test_a_prometheus_is_asked_to_parse_the_queries_that_are_no_problem_yet(penstock, folder):
+    query = template()["spec"]["query"]
+    own = {name: changed(template(name=name), "spec.query", query + rest) for name, rest in QUERIES.items()}
+    path = folder(templates=text(*own.values()))
+    async with fake_prometheus() as fake:
+        fake.status, fake.body = 400, '{"status": "error", "error": "1:9: parse error"}'
+        result = await asyncio.to_thread(penstock, path, "--prometheus", fake.url)
+        assert [question["query"] for question in fake.asked] == [query + QUERIES["only-prometheus-knows"]]
+        fake.status, fake.body = 200, '{"status": "success"}'
+        better = await asyncio.to_thread(penstock, path, "--prometheus", fake.url)
+        fake.status = 503
+        down = await asyncio.to_thread(penstock, path, "--prometheus", fake.url)
+    assert result.exit_code == 1
+    told = {
+        line.partition(" spec.query: ")[0].rpartition("/")[2]: line for line in result.stdout.splitlines()
+    }
+    assert told.keys() == QUERIES.keys()
+    assert all("error PS059" in line for line in told.values())
+    assert "answers 400 Bad Request: 1:9: parse error" in told["only-prometheus-knows"]
+    assert better.stdout.count("PS059") == 1
+    assert (down.exit_code, down.stdout) == (2, "")
+    assert "answers 503" in down.stderr
 
 
 def test_an_error_is_one_line_with_its_place_and_status_1(penstock, folder):

@@ -24,6 +24,7 @@ from aiohttp import web
 from controller.ports import UnavailableError
 from controller.prometheus import PrometheusMetrics
 from tests.support.fake_prometheus import fake_prometheus, matrix
+from tests.support.promql_corpus import EXPERIMENTAL, INVALID, LINES
 from tests.support.protobuf_metrics import CONTENT_TYPE, native_histogram
 from tests.support.web_server import web_server
 
@@ -254,6 +255,30 @@ async def test_credentials_and_proxies_of_the_environment_are_not_used(fake, met
     await metrics.ready()
 
 
+async def test_a_prometheus_without_a_parser_is_asked_the_query_itself():
+    async def answer(request: web.Request) -> web.Response:
+        if request.path != "/api/v1/query":
+            return web.Response(status=404)
+        good, time = request.query["query"] == "up", request.query["time"]
+        body = {"status": "success"} if good else {"status": "error", "error": f"no PromQL at {time}"}
+        return web.json_response(body, status=200 if good else 400)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with web_server(app) as port:
+        metrics = PrometheusMetrics(f"http://127.0.0.1:{port}")
+        assert await metrics.objection("up") == ""
+        assert await metrics.objection("up)") == f"{metrics.name} answers 400 Bad Request: no PromQL at 0"
+        await metrics.close()
+
+
+@pytest.mark.parametrize(("status", "body"), [(503, "{}"), (404, ""), (200, "<html>Log in</html>")])
+async def test_a_prometheus_that_cannot_be_asked_does_not_call_a_query_good(fake, metrics, status, body):
+    fake.status, fake.body = status, body
+    with pytest.raises(UnavailableError):
+        await metrics.objection("up")
+
+
 # -- a real Prometheus --
 
 
@@ -426,3 +451,15 @@ async def test_a_real_prometheus_gives_exact_bucket_counts_of_native_histograms(
     assert found["0.5"] == 2 + (1 + 2) + 10
     assert found["1.0"] == 2 + (1 + 2 + 3 + 4 + 5 + 6) + 30
     assert found["2.0"] == found["4096.0"] == found["+Inf"] == 2 + sum(counts) + 60
+
+
+@pytest.mark.real
+async def test_a_real_prometheus_agrees_on_what_is_promql(tmp_path):
+    """With what is found without one: it takes all that is no problem, and nothing that is one."""
+    async with running_prometheus(tmp_path, free_port(), free_port()) as metrics:
+        common = [line for line in LINES if not any(each in line for each in EXPERIMENTAL)]
+        refused = {line: words for line in common if (words := await metrics.objection(line))}
+        assert refused == {}
+        taken = [query for query, *_ in INVALID if not await metrics.objection(query)]
+        assert taken == []
+        assert "parse error" in await metrics.objection("sum(up")
