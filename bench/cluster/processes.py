@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller.standalone.listening import pick_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import aiohttp
 
@@ -40,6 +40,7 @@ class Process:
     def __init__(self, module: str, *arguments: str, log: Path) -> None:
         tied = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()  # no orphans
         self._command, self.log = (*tied, sys.executable, "-m", module, *arguments), log
+        self._environment: Mapping[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -51,10 +52,12 @@ class Process:
 
     async def start(self) -> None:
         """Start it, again if it has ended."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        dropped = ("PENSTOCK_", "MALLOC_")
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+        own = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", **self._environment}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=ROOT, env=clean | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+                *self._command, cwd=ROOT, env=clean | own,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
 
@@ -120,12 +123,15 @@ class Stub(Process):
 
 
 class Controller(Process):
-    """`penstock run`."""
+    """`penstock run`, with an `environment` beside its options."""
 
-    def __init__(self, http: aiohttp.ClientSession, arguments: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> None:
         port = pick_port()
         address = ("--api-address", f"127.0.0.1:{port}")
         super().__init__("controller.cli", "run", *arguments, *address, log=log)
+        self._environment = environment
         self._http, self._api = http, f"http://127.0.0.1:{port}"
         self.started = 0.0
         """When it was started last, unix time."""

@@ -46,6 +46,7 @@ class Site:
         self.controller: Controller
         self.interval = interval
         self._cluster, self._dispersion, self._options = cluster, dispersion, options
+        self._environment: dict[str, str] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -60,7 +61,8 @@ class Site:
             await self._each(self._create)
             self.stub = await enter(Stub(http, self.namespace, len(self.services), folder))
             arguments = self._arguments(kubeconfig, folder / f"{self.namespace}.db")
-            self.controller = Controller(http, arguments, folder / f"{self.namespace}.log")
+            log = folder / f"{self.namespace}.log"
+            self.controller = Controller(http, arguments, log, self._environment)
             self._stack.push_async_exit(self.controller)
         except BaseException:
             await self._stack.aclose()
@@ -79,7 +81,9 @@ class Site:
             [str(self._cluster.binary("helm")), "template", NAME, str(CHART), *HELM, "-n", self.namespace],
             input=json.dumps(values), stdout=subprocess.PIPE, text=True, check=True,
         ).stdout  # fmt: skip
-        needed = [obj for obj in yaml.safe_load_all(made) if obj and obj["kind"] in NEEDED]
+        chart = [obj for obj in yaml.safe_load_all(made) if obj]
+        self._environment = environment(chart)
+        needed = [obj for obj in chart if obj["kind"] in NEEDED]
         kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(needed))
         return self._cluster.kubeconfig_for(self.namespace, NAME)
 
@@ -152,6 +156,14 @@ class Site:
         found = await self._ask("GET", COLLECTIONS["RolloutPolicy"].format(self.namespace))
         conditions = (each for policy in found["items"] for each in policy["status"]["conditions"])
         return {each["reason"] for each in conditions if each["type"] == "Progressing"}
+
+
+def environment(chart: Sequence[Object]) -> dict[str, str]:
+    """Return the variables by which the chart's pod differs from a process here, Penstock's options aside."""
+    [deployment] = [obj for obj in chart if obj["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    listed = (each for each in container["env"] if not each["name"].startswith("PENSTOCK_"))
+    return {each["name"]: each["value"] for each in listed}
 
 
 def _weight(route: Object) -> int:

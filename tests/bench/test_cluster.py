@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,6 @@ from cluster.running import start
 from controller.cluster.resources import WATCHED
 from tests.support.clusters import missing, refuse
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 ROLLOUTS, INTERVALS = 5, 3
 
 
@@ -28,6 +26,10 @@ def built() -> None:
     """Everything is built, outside of any test's time limit."""
     if reason := missing():
         refuse(reason)
+
+
+def variables(process: int) -> list[bytes]:
+    return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
 
 
 @pytest.mark.real
@@ -49,7 +51,9 @@ async def test_rollouts_that_hold_cost_a_query_per_template_and_no_write(
             options=("--lease-seconds", "15", "--propagation", "1s"),
         ) as site:
             held = await measure.holding(site, INTERVALS)
+            given = variables(site.controller._pid)
             changed = await measure.change(site)
+    assert b"MALLOC_ARENA_MAX=2" in given, "it is measured as the chart runs it"
     assert held["intervals"] >= INTERVALS  # a busy machine wakes us late
     assert held["templates"] == 2
     assert 0 < held["queries_per_interval"] <= 2  # a pass that comes late serves two intervals at once
