@@ -210,7 +210,7 @@ async def test_a_prometheus_that_is_not_there_is_unavailable():
 
 
 async def test_a_password_in_the_address_is_used_and_never_told(fake):
-    metrics = PrometheusMetrics(fake.url.replace("//", "//me:secret@"))
+    metrics = PrometheusMetrics(fake.url.replace("//", "//me:secret@"), timeout=60)
     fake.status = 401
     with pytest.raises(UnavailableError, match="answers 401") as caught:
         await metrics.ready()
@@ -240,7 +240,7 @@ async def test_ready_asks_a_query_since_many_have_no_readiness_page(fake, metric
 
 
 async def test_the_api_is_below_the_path_of_the_address(fake):
-    metrics = PrometheusMetrics(f"{fake.url}/api/prom/\n")
+    metrics = PrometheusMetrics(f"{fake.url}/api/prom/\n", timeout=60)
     await metrics.ready()
     await metrics.read("up", **RANGE)
     await metrics.close()
@@ -266,7 +266,7 @@ async def test_a_prometheus_without_a_parser_is_asked_the_query_itself():
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     async with web_server(app) as port:
-        metrics = PrometheusMetrics(f"http://127.0.0.1:{port}")
+        metrics = PrometheusMetrics(f"http://127.0.0.1:{port}", timeout=60)
         assert await metrics.objection("up") == ""
         assert await metrics.objection("up)") == f"{metrics.name} answers 400 Bad Request: no PromQL at 0"
         await metrics.close()

@@ -47,7 +47,7 @@ def token(tmp_path):
 
 @asynccontextmanager
 async def metrics_of(url, **access):
-    metrics = PrometheusMetrics(url, access=Access(**access), timeout=5.0)
+    metrics = PrometheusMetrics(url, access=Access(**access), timeout=60.0)
     try:
         yield metrics
     finally:
