@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import ssl
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from controller.standalone.listening import LOOPBACK
 from tests.support import chart, mesh
 from tests.support.replica import ROOT, Replica
 from tests.support.standalone import LONG, Said, policy
+from tests.support.tls import tls_session
+from tests.support.upstream import VERSION_HEADER
 from tests.support.watched import PATIENCE, Staged
 from tests.support.witness import PATHS as WATCHED
 from tests.support.witness import Witness
@@ -75,13 +76,8 @@ class InCluster(Staged):
         self._chart = {"namespaces": [namespace], **(chart_values or {})}
 
     async def _prepare(self) -> None:
-        secure = ssl.create_default_context(cafile=str(self.cluster.ca))
-        self._http = await self._stack.enter_async_context(
-            aiohttp.ClientSession(
-                headers={"Authorization": f"Bearer {self.cluster.token}"},
-                connector=aiohttp.TCPConnector(ssl=secure),
-            )
-        )
+        token = {"Authorization": f"Bearer {self.cluster.token}"}
+        self._http = await self._stack.enter_async_context(tls_session(self.cluster.ca, headers=token))
         await asyncio.to_thread(self._install)
         self.witness = await self._stack.enter_async_context(Witness(self.cluster, self.namespace))
 
@@ -165,14 +161,14 @@ class InCluster(Staged):
         await self.eventually(answers, "a controller to be ready")
 
     async def routed(self) -> None:
-        """Wait until the gateway knows the route, so that from now on a request that is lost is a fault."""
+        """Wait until requests reach a version, so that from now on one that is lost is a fault."""
 
         async def answers() -> bool:
             headers = {"host": self.host}
             async with self.session.get(self.cluster.gateway_url, headers=headers) as response:
-                return response.status != 404
+                return VERSION_HEADER in response.headers
 
-        await self.eventually(answers, "the gateway to know the route")
+        await self.eventually(answers, "the gateway to know route and endpoints")
 
     async def leader(self) -> Replica:
         """Wait until one of the controllers leads, and return it."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 from aiohttp import web
 
+from tests.support.tls import tls_session
 from tests.support.web_server import web_server
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class KubeProxy:
         self.writes: list[tuple[str, int]] = []
         """Writes that the real API server answered, with its status."""
         self._api_url = api_url
-        self._ssl = ssl.create_default_context(cafile=str(ca))
+        self._ca = ca
         self._faults, self._watches = _Faults(), set[_Watch]()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="kube-proxy")
@@ -189,9 +189,8 @@ class KubeProxy:
         self._late = False
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
         async with (
-            aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session,
+            tls_session(self._ca, auto_decompress=False) as self._session,
             web_server(app) as self.port,
         ):
             self._ready.set()

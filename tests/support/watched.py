@@ -175,6 +175,7 @@ class Staged(Watched):
             if self._start:
                 await self.up()
             if self._start and self._load:
+                await self.routed()
                 await self._stack.enter_async_context(self.load)
         except BaseException:
             await self._end()
@@ -191,6 +192,9 @@ class Staged(Watched):
     async def up(self) -> None:
         """Start the controllers and wait until they serve."""
         raise NotImplementedError
+
+    async def routed(self) -> None:
+        """Wait until requests reach a version, so that from now on one that is lost is a fault."""
 
     async def _end(self) -> None:
         """End the controllers and all that is on the stack."""

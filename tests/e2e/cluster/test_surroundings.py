@@ -228,6 +228,7 @@ async def test_the_clock_is_stepped_by_an_hour_and_back(
     async with InCluster(cluster, namespace, tmp_path, steps=STAYS, start=False) as mesh:
         replica = await mesh.another(env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
         await mesh.ready(replica)
+        await mesh.routed()
         async with mesh.load:
             run = await mesh.under_way()
             await mesh.measured_after(run.started_at)
