@@ -171,6 +171,7 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.timeout(600)  # of a machine of its own it takes 50 s
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(st.lists(EVENTS, min_size=4, max_size=9))
 def test_any_story_ends_the_same_with_and_without_the_lane(story: list[Event]) -> None:
