@@ -20,6 +20,8 @@ and GrowthBook's sequential SRM tests, is given too.
 
 Both assume that each request is routed on its own, as Envoy does. Sticky sessions, and clients that retry on
 the version that failed, route several at once: mismatch is then claimed too often.
+
+When a split that was rejected is right again, `analysis.mending` says; then this test begins anew.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ def test_too_few_samples_conclude_nothing(errors):
     assert found.sentence == "errors: too few samples: 36 of 100"
 
 
-def test_a_wrong_split_is_invalid_and_stays_so():
+def test_a_wrong_split_is_invalid_and_stays_so_while_nothing_shows_that_it_is_right():
     wrong = [replace(each, intended=0.5) for each in intervals(3)]
     found = verdict(DESIGN, judged(wrong))
     assert found.kind == "Invalid"
