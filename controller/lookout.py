@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller.abreast import abreast
 from controller.crashes import Container, coming, failing, restarts
 from controller.ports import UnavailableError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from controller.rollout import Rollout
     from controller.workloads import Selection
 
+AT_ONCE = 8
+"""Lists of pods that are asked for at the same time."""
 PATIENCE = 2.0
 """Seconds to wait for a list of pods."""
 
@@ -58,7 +61,11 @@ class Lookout:
 
     async def look_after(self, rollouts: Sequence[Rollout], now: float) -> None:
         """Tell rollouts what is wrong with their candidates' pods."""
-        await asyncio.gather(*(self._look(rollout, now) for rollout in rollouts))
+
+        async def look(rollout: Rollout) -> None:
+            await self._look(rollout, now)
+
+        await abreast(look, [each for each in rollouts if each.unready or each.coming], limit=AT_ONCE)
 
     def keep(self, policies: Collection[str]) -> None:
         """Forget all policies but these."""

@@ -39,6 +39,7 @@ def parse(command: str, description: str, argv: Sequence[str] | None = None) -> 
     parser.add_argument("--rate", type=float, default=150.0, help="requests per second and service")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds to wait for all decisions")
     parser.add_argument("--summary", type=Path, default=SUMMARY)
+    parser.add_argument("--reports", type=Path, default=REPORTS)
     parser.add_argument("--exit", action="store_true", help="do not keep serving on a terminal")
     return parser.parse_args(argv)
 
@@ -75,9 +76,10 @@ async def _demo(options: argparse.Namespace, stack: Callable[[Path, tuple[Servic
             rollouts = await watcher.until_decided(options.timeout)
             summary = [watcher.summarise(rollouts[each.name]) for each in wanted]
             _write_summary(options.summary, summary)
-            await watcher.save_reports(summary, REPORTS)
+            await watcher.save_reports(summary, options.reports)
             right = all(row["decision"] in each.right for row, each in zip(summary, wanted, strict=True))
-            watcher.show_result(summary, right=right, seconds=time.monotonic() - began, reports=REPORTS)
+            took = time.monotonic() - began
+            watcher.show_result(summary, right=right, seconds=took, reports=options.reports)
             if sys.stdout.isatty() and not options.exit:
                 await _serve_on(running.url)
     finally:
