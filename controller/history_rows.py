@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from controller.dossier import in_full
 from controller.fenced import DeposedError
 from controller.ports import Finite
+from controller.retaken import identity, takes_the_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,22 +194,25 @@ def _text(values: Mapping[str, Any]) -> str:
 
 
 def _record_decision(connection: sa.Connection, look: Mapping[str, Any], decision: dict[str, Any]) -> None:
-    """Append a decision, unless it is the last one of this look: then the look is being recorded again."""
-    at_cursor = (_DECISIONS.c.run == look["run"]) & (_DECISIONS.c.cursor == look["cursor"])
+    """Append a decision, unless it is the last one of this look: then the look is being recorded again.
+
+    One that was recorded at an earlier look and never carried out gives way to the same one, taken again.
+    """
+    row = _DECISIONS.c
+    of_run = sa.select(row.cursor, row.seq, row.decision).where(row.run == look["run"])
+    of_look = of_run.where(row.cursor == look["cursor"]).order_by(row.seq.desc()).limit(1)
+    before = connection.execute(of_look).first()
+    if before is not None and identity(before.decision) == identity(decision):
+        return
+    values = {**look, "seq": before.seq + 1 if before else 0, "decision": decision}
     last = connection.execute(
-        sa.select(_DECISIONS.c.seq, _DECISIONS.c.decision)
-        .where(at_cursor)
-        .order_by(_DECISIONS.c.seq.desc())
-        .limit(1)
+        of_run.order_by(row.at.desc(), row.cursor.desc(), row.seq.desc()).limit(1)
     ).first()
-    if last is None or _identity(last.decision) != _identity(decision):
-        seq = last.seq + 1 if last else 0
-        connection.execute(sa.insert(_DECISIONS).values(**look, seq=seq, decision=decision))
-
-
-def _identity(decision: Mapping[str, Any]) -> list[Any]:
-    """Return what makes a decision: taken again after a crash, only its moment and its words may differ."""
-    return [decision.get(field) for field in ("action", "reason", "step", "weights")]
+    if last is not None and takes_the_place(decision, last.decision):
+        its_key = (row.run == look["run"]) & (row.cursor == last.cursor) & (row.seq == last.seq)
+        connection.execute(sa.update(_DECISIONS).where(its_key).values(**values))
+    else:
+        connection.execute(sa.insert(_DECISIONS).values(**values))
 
 
 def evidence(connection: sa.Connection, run: str) -> tuple[int, Mapping[str, Any]] | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.dossier import in_full
 from controller.ports import Look
+from controller.retaken import IDENTITY, identity, takes_the_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 ROWS = 50_000
 """Looks, intervals and decisions; some 30 MiB."""
 RUNS = 2_000
-
-DECISION = ("action", "reason", "step", "weights")
-"""What makes a decision, its moment and its words aside."""
 
 Rows = deque[str]
 """Rows as JSON, as a database would have them, and a fifth of the size."""
@@ -47,8 +45,10 @@ class _Run:
     cursor: int = 0
     looked: int = -1
     """Cursor of the last look."""
-    decided: list[Any] = field(default_factory=list)
-    """Cursor and identity of the last decision."""
+    decided: Mapping[str, Any] = field(default_factory=dict)
+    """The identity of the last decision."""
+    decided_at: int = -1
+    """Cursor of its look."""
     weights: Mapping[str, int] = field(default_factory=dict)
     verdict: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -92,10 +92,7 @@ class MemoryHistory:
         for look in (*tick.earlier, last):
             self._keep_look(run, look, tick.weights, is_look=look is not last or tick.is_look)
         if tick.decision is not None:
-            decided = [tick.cursor, *(tick.decision.get(field) for field in DECISION)]
-            if decided != run.decided:
-                self._append(run.decisions, {**tick.decision, "cursor": tick.cursor, "at": tick.at})
-            run.decided = decided
+            self._keep_decision(run, {**tick.decision, "cursor": tick.cursor, "at": tick.at})
 
     def _keep_look(self, run: _Run, look: Look, weights: Mapping[str, int], *, is_look: bool) -> None:
         for interval in look.intervals:
@@ -106,8 +103,19 @@ class MemoryHistory:
             self._append(run.ticks, row)
             run.looked = look.cursor
 
+    def _keep_decision(self, run: _Run, decision: Mapping[str, Any]) -> None:
+        """Keep a decision, unless its look is being recorded again."""
+        last, cursor = run.decided, decision["cursor"]
+        if cursor == run.decided_at and identity(decision) == identity(last):
+            return
+        run.decided, run.decided_at = {field: decision.get(field) for field in IDENTITY}, cursor
+        if run.decisions and takes_the_place(decision, last):
+            run.decisions[-1] = _packed(decision)
+        else:
+            self._append(run.decisions, decision)
+
     def _append(self, rows: Rows, row: Mapping[str, Any]) -> None:
-        rows.append(json.dumps(row, separators=(",", ":")))
+        rows.append(_packed(row))
         self._oldest.append(rows)
 
     def hurry(self) -> None:
@@ -160,3 +168,7 @@ def _summary(id_: str, run: _Run) -> dict[str, Any]:
 
 def _read(rows: Rows) -> list[dict[str, Any]]:
     return [json.loads(row) for row in rows]
+
+
+def _packed(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, separators=(",", ":"))

@@ -169,6 +169,33 @@ async def test_decisions_at_one_cursor_are_kept_in_their_order(history):
     assert [decision["action"] for decision in (await history.run(LOOK.run))["decisions"]] == actions
 
 
+async def test_a_step_that_was_recorded_and_not_taken_gives_way_when_it_is_taken(history):
+    advance = {
+        "action": "Advance",
+        "reason": "NoHarmShown",
+        "message": "first",
+        "step": 1,
+        "weights": {"candidate": 9},
+    }
+    await history.record(replace(LOOK, decision={"action": "Start"}))
+    await history.record(replace(LOOK, decision=advance))
+    later = _later(LOOK, decision={**advance, "message": "again"})
+    await history.record(later)
+    await history.record(later)
+    decisions = (await history.run(LOOK.run))["decisions"]
+    assert [(each["action"], each.get("message"), each["cursor"]) for each in decisions] == [
+        ("Start", None, LOOK.cursor), ("Advance", "again", later.cursor),
+    ]  # fmt: skip
+    await history.record(_later(later, decision={**advance, "step": 2}))
+    assert [each.get("step") for each in (await history.run(LOOK.run))["decisions"]] == [None, 1, 2]
+
+
+async def test_what_may_be_done_twice_is_kept_twice(history):
+    for look in (LOOK, _later(LOOK), _later(_later(LOOK))):
+        await history.record(replace(look, decision={"action": "Correct", "reason": "Drift", "step": 1}))
+    assert len((await history.run(LOOK.run))["decisions"]) == 3
+
+
 async def test_facts_of_a_run_are_those_of_its_latest_look(history):
     await history.record(LOOK)
     await history.record(replace(LOOK, run_facts={"number": 1, "outcome": "Promoted"}))
