@@ -77,8 +77,13 @@ class EngineRun:
                 self._read(design, metric, rows, len(rows) - len(new))
 
     def _read(self, design: Design, metric: MetricDesign, rows: list[Row], since: int) -> None:
+        """Read the engine at the rows from `since` on; for the first time when there are samples enough."""
         engine, before = engines[self.name], self.readings.get(metric.name)
         tables = np.array(rows)[:, None]
+        if before is None:
+            if tables[:, 0, ::2].sum(axis=0).min() < design.min_samples:
+                return
+            since = 0
         if not isinstance(engine, Stepwise):
             found = engine.looks(tables, _rates(design, metric))
         elif before is not None and before.harmful:
@@ -135,13 +140,16 @@ def by_engine(design: Design, evidence: Evidence, found: RunVerdict, run: Engine
 
 
 def _of_engine(design: Design, wanted: MetricDesign, metric: MetricVerdict, run: EngineRun) -> MetricVerdict:
-    reading = run.readings.get(metric.name)
+    """Return the engine's verdict on a metric. While it has none, the judge's does not stand in for it."""
     fewest = min(metric.control.total, metric.candidate.total)
-    if reading is None or metric.kind in _KEPT or fewest < design.min_samples:
+    if metric.kind in _KEPT or fewest < design.min_samples:
         return metric
+    what, reading = seen(wanted, metric, 1 - design.false_rollback), run.readings.get(metric.name)
+    if reading is None:
+        sentence = f"{metric.name} {what}: by {run.name}, too few samples to tell since it began"
+        return replace(metric, kind="Undecided", sentence=sentence)
     kind: Kind = "Harmful" if reading.harmful else "Safe" if reading.safe else "Undecided"
     claim = _CLAIMS.get(kind, "neither harm nor safety is found")
-    what = seen(wanted, metric, 1 - design.false_rollback)
     numbers = f"{reading.statistic:.3g} against a bound of {reading.bound:.3g}"
     return replace(metric, kind=kind, sentence=f"{metric.name} {what}: by {run.name}, {claim} ({numbers})")
 

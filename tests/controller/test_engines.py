@@ -130,6 +130,26 @@ def test_a_wrong_split_outranks_an_engine() -> None:
     assert (found.kind, found.harm) == ("Invalid", "")
 
 
+def test_when_a_split_is_right_again_an_engine_begins_with_samples_of_its_own() -> None:
+    """Neither what the judge knows of before nor samples of before stand in for what it has not seen yet."""
+    asked = replace(design(), min_samples=500)
+    worse = [interval(10 * look, control=0, candidate=2) for look in range(1, 31)]
+    dossier, told = Dossier("run", asked, fresh(asked)), []
+    for at, each in enumerate(worse):
+        one = replace(each, requests=(200, 800)) if at < 10 else each
+        [state] = advance([(asked, dossier.evidence, [one])])
+        dossier.take(state, [one])
+        dossier.judge()
+        told.append((dossier.judgement.kind, dossier.judgement.harm))
+        if at >= 10 and dossier.engine is not None and not dossier.engine.readings:
+            assert "too few samples to tell since it began" in dossier.judgement.sentence
+    again = [kind for kind, _ in told].index("Undecided", 10)
+    assert {harm for _, harm in told} == {""}, "the sequential judge takes it for harm"
+    assert [kind for kind, _ in told[again:]] == ["Undecided"] * 5 + ["Safe"] * (25 - again)
+    assert dossier.engine is not None
+    assert dossier.engine.since == worse[again].end
+
+
 def test_too_few_samples_outrank_an_engine() -> None:
     asked = replace(design(), min_samples=1_000_000)
     found = judged(asked, [interval(10 * look, candidate=10) for look in range(1, 9)]).judgement
