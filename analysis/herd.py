@@ -19,6 +19,7 @@ import numpy as np
 from analysis.evidence import Kept
 from analysis.glance import Glance, SeenMetric, see
 from analysis.guardrail import Pace, advance_kept, dispersion_of
+from analysis.mending import known
 from analysis.runs import Fixed, Rules, Runs, advance_runs, kinds
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class Herd:
             raise ValueError("a run has other layouts than the herd")
         if evidence.inconsistent:
             raise ValueError(f"a run is inconsistent: {'; '.join(evidence.inconsistent)}")
+        if known(design, evidence) is not None:
+            raise ValueError("the split of a run was wrong")
         dispersion = [dispersion_of(metric, member.dispersion) for metric in design.metrics]
         return Fixed(design, member.intended, dispersion)
 

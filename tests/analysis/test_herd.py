@@ -276,9 +276,11 @@ def test_runs_that_do_not_belong_here_are_refused_and_none_is_added():
     other = replace(DESIGN, metrics=(LATENCY, ERRORS))
     fewer = replace(DESIGN, metrics=(ERRORS,))
     broken = Interval(10, 0.2, {}, None, ("the series restarted",))
+    wrong, right = (Interval(end, 0.2, {}, sizes) for end, sizes in ((10, (2000, 8000)), (20, (8000, 2000))))
     strangers = {
         "other layouts": [Member(other, fresh(other), 0.2, {}), Member(fewer, fresh(fewer), 0.2, {})],
         "inconsistent": [advanced(member, [broken])],
+        "the split of a run was wrong": [advanced(member, [wrong]), advanced(member, [wrong, right])],
         "dispersions of 1 or more": [member._replace(dispersion={"errors": (0.5,)})],
     }
     herd = herd_of(member)
