@@ -9,7 +9,7 @@ rho_i, and let P_theta be their binomial probability when the odds are theta tim
 each of the tilts d = `BOUNDARY` and 1/d, truth "no tilt" collects
 
     l_i = ln P_1(k_i) - ln P_d(k_i) = n_i ln(1 - rho_i + d rho_i) - k_i ln d
-    C_t = min(4/3 h, max(0, C_{t-1}) + l_t)
+    C_t = min(1.3 h, max(0, C_{t-1}) + l_t)
 
 (a CUSUM: the evidence since the most telling moment), and the split is right again when both C are at least
 h = ln(1/`ALPHA`) at once. With d > 1, exp l_i falls in k_i, and its expectation under P_d is 1. Binomial
@@ -23,9 +23,11 @@ practice a wrong split is further off, and hardly ever taken for right.
 
 The cap is for a share that was too large and then is too small. Against "too small" the first part has
 collected any amount of evidence, which would count until all of it is used up again. Once the sides have
-changed, one C loses at least a third of what the other wins, whatever the tilt beyond the boundary (from the
-drifts of ln P_1 / P_d under a small tilt): of 4/3 h it has less than h left when the other has h. Under a
-right split a C stays within about 1 of its largest value, so that the cap costs no time.
+changed, one C loses on average at least 0.306 of what the other wins, whatever the share and the tilt beyond
+the boundary (from the expectations of l; least for a tilt by d itself of a small share or a large one): of
+1.3 h it has less than h left when the other has h. That is an average: a split that is wrong by just d to one
+side and then to the other may be taken for right more often than one that stays. Under a right split a C
+stays within about 1 of its largest value, so that the cap costs no time.
 
 A false recovery promotes nothing by itself: the fresh test of the split goes on and rejects again. So does
 that of a split that is wrong by less than d: it is called right, and wrong, in turn. One that is wrong to one
@@ -37,8 +39,8 @@ stopping time, it is the same martingale with E = 1, so that a right split is re
 most `srm_alpha` in each segment, and not over the whole run.
 
 **Safety** has to be proven by what came later. For every proof that a margin needs (one per metric, one per
-pair of edges for latency) `proven_before` remembers ln E at the recovery, if positive, and the proof is
-complete when ln E less that reaches ln(1/false_promote). E_t / E_tau is the e-process that begins at tau, its
+pair of edges for latency) `proven_before` remembers ln E at the recovery (the largest of several; 0 if it
+was below), and the proof is complete when ln E less that reaches ln(1/false_promote). E_t / E_tau is the e-process that begins at tau, its
 prior over the alternatives being what was learnt until tau; but for the part of `analysis.overshoot`, which
 is set for the bound and not for a multiple of it. Whatever that is worth, E less something is never more than
 E, so a run called Safe would have been so without any of this: `false_promote` needs no further proof.
@@ -70,7 +72,7 @@ ALPHA = 0.01
 KEPT = 20
 """So many episodes are remembered, the newest."""
 _BOUND = -math.log(ALPHA)
-_CAP = 4 / 3 * _BOUND
+_CAP = 1.3 * _BOUND
 _NOTHING = 0.0, 0.0
 
 

@@ -33,6 +33,7 @@ def design_of(*metrics, looks=60):
 
 
 DESIGN = design_of(ERRORS)
+BOUND = -math.log(ALPHA)
 
 
 def tilted(share, tilt):
@@ -265,6 +266,17 @@ def _recovery(candidate, share, total):
 @pytest.mark.parametrize(("tilt", "share"), [(1.5, 0.05), (1 / 1.5, 0.2), (1.5, 0.5), (0.5, 0.05)])
 def test_a_split_that_stays_wrong_is_hardly_ever_taken_for_right(tilt, share):
     assert (recoveries(*[tilt] * 200, share=share, total=2000) == 200).mean() >= 0.99
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.05, 0.5, 0.95, 1 - 1e-4])
+@pytest.mark.parametrize("tilt", [BOUNDARY, 1.5, 10, 1 / BOUNDARY, 1 / 1.5, 0.1])
+def test_once_the_sides_have_changed_what_the_cap_leaves_is_lost_before_the_other_side_suffices(share, tilt):
+    nothing, most = Interval(10, share, {}, (0, 0)), 1e9
+    cap, _ = Mending((), (most, most), ()).after(nothing).log_right
+    candidate = tilted(share, tilt)
+    expected = Interval(10, share, {}, (1 - candidate, candidate))
+    lost, won = sorted(Mending((), (0.0, 0.0), ()).after(expected).log_right)
+    assert cap + lost * BOUND / won < BOUND < cap
 
 
 @pytest.mark.parametrize("tilt", [2, 0.5])
