@@ -39,11 +39,12 @@ stopping time, it is the same martingale with E = 1, so that a right split is re
 most `srm_alpha` in each segment, and not over the whole run.
 
 **Safety** has to be proven by what came later. For every proof that a margin needs (one per metric, one per
-pair of edges for latency) `proven_before` remembers ln E at the recovery (the largest of several; 0 if it
-was below), and the proof is complete when ln E less that reaches ln(1/false_promote). E_t / E_tau is the e-process that begins at tau, its
-prior over the alternatives being what was learnt until tau; but for the part of `analysis.overshoot`, which
-is set for the bound and not for a multiple of it. Whatever that is worth, E less something is never more than
-E, so a run called Safe would have been so without any of this: `false_promote` needs no further proof.
+pair of edges for latency) `proven_before` remembers ln E at the recovery (the largest of several; 0 if it was
+below), and the proof is complete when ln E less that reaches ln(1/false_promote). E_t / E_tau is the
+e-process that begins at tau, its prior over the alternatives being what was learnt until tau; but for the
+part of `analysis.overshoot`, which is set for the bound and not for a multiple of it. Whatever that is worth,
+E less something is never more than E, so a run is called Safe only where E itself has reached the bound:
+`false_promote` needs no further proof.
 """
 
 from __future__ import annotations
