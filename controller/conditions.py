@@ -92,7 +92,12 @@ def _truth(value: bool | None) -> Truth:
 def with_conditions(
     decision: Decision, world: World, judgement: Judgement, *, now: float, generation: int
 ) -> Status:
-    """Return the decision's status with generation, verdict, summary and all conditions."""
+    """Return the decision's status with generation, verdict, summary and all conditions.
+
+    To turn an action down says nothing of how the rollout stands: all that is left as the last look found it.
+    """
+    if decision.action == "Refuse":
+        return decision.status
     status, run = decision.status, decision.status.run
     active = run is not None and run.active
     coming = decision.reason == ROLLING_OUT

@@ -67,6 +67,13 @@ class Lookout:
 
         await abreast(look, [each for each in rollouts if each.unready or each.coming], limit=AT_ONCE)
 
+    def remind(self, rollouts: Sequence[Rollout]) -> None:
+        """Tell rollouts for which nobody can wait what was found last of the pods of their new candidates."""
+        for rollout in rollouts:
+            known = self._known.get(rollout.key)
+            if known and rollout.coming and known.subject == rollout.coming.revision:
+                rollout.failing = known.failing
+
     def keep(self, policies: Collection[str]) -> None:
         """Forget all policies but these."""
         self._known = {key: each for key, each in self._known.items() if key in policies}

@@ -159,7 +159,8 @@ class Loop:
         ]
         self._recorder.telemetry.rollouts_due.set(len(due) + self.lane.due(self._newest(now)).total)
         asked = [rollout for rollout in due if rollout.asked]
-        await self._opening.know(asked)  # they do not wait for metrics
+        await self._opening.know(asked)  # they do not wait for metrics, nor for pods
+        self._lookout.remind(asked)
         await self._decide(asked)
         others = [rollout for rollout in due if not rollout.asked]
         await self._opening.know(others)

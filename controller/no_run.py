@@ -167,7 +167,9 @@ def _wanting(case: Case) -> set[str]:
 
 
 def _why_not(case: Case) -> str:
-    world = case.world
+    world, hindrance = case.world, _hindrance(case)
+    if hindrance:
+        return hindrance[1]
     reasons = [f"{name}: {why}" for name, why in sorted({**world.rolling, **world.missing}.items())]
     return "; ".join(reasons) or case.world.route_error or "nothing is known of it yet"
 

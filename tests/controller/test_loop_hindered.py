@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.rig import GOOD, ended
-from tests.support.workloads import Cluster, pod, rolled_out, workload
+from tests.support.workloads import Cluster, past_deadline, pod, rolled_out, workload
 
 if TYPE_CHECKING:
     from controller.status import Status
@@ -101,3 +101,51 @@ async def test_pods_are_listed_once_per_interval_while_they_are_awaited_and_not_
     before = cluster.lists
     await rig.run(30)
     assert cluster.lists == before
+
+
+@pytest.mark.parametrize("verb", ["pause", "retry"])
+@pytest.mark.parametrize(
+    ("counts", "states"),
+    [(ALL_BUT_ONE, STALLED), ({**ALL_BUT_ONE, "conditions": past_deadline()}, STALLED), (COMING, PROGRESSING)],
+)
+async def test_an_action_that_is_refused_leaves_what_scripts_wait_for_as_it_is(
+    rig: Rig, counts: dict[str, Any], states: dict[str, str], verb: str
+) -> None:
+    """A script that waits for Ready must not take the look that refuses for the end of the rollout."""
+    cluster = Cluster(rig)
+    await cluster.start(GOOD)
+    await cluster.delete(workload())
+    cluster.pods = [CRASHING] if counts is ALL_BUT_ONE else []
+    await cluster.apply(workload(status=counts))
+    assert told(await rig.run(2))[0] == states
+    await rig.act(verb)
+    await rig.looks(1)
+    status = await rig.status()
+    assert status.last_action is not None
+    assert status.last_action.result.startswith("ActionRefused")
+    assert told(status)[0] == states
+    await rig.run(2)
+    assert told(await rig.status())[0] == states
+
+
+@pytest.mark.parametrize(
+    ("counts", "broken", "words"),
+    [
+        (ALL_BUT_ONE, [CRASHING], "container server of pod ranker-v2-x was restarted 4 times"),
+        ({**ALL_BUT_ONE, "conditions": past_deadline()}, [], "has timed out progressing"),
+    ],
+)
+async def test_a_retry_begins_no_run_with_pods_that_crash_and_is_told_why(
+    rig: Rig, counts: dict[str, Any], broken: list[Any], words: str
+) -> None:
+    cluster = Cluster(rig)
+    await cluster.start(GOOD)
+    await cluster.delete(workload())
+    cluster.pods = broken
+    await cluster.apply(workload(status=counts))
+    await rig.run(2)
+    await rig.act("retry")
+    status = await rig.run(2)
+    assert status.run is None
+    assert status.last_action is not None
+    assert words in status.last_action.result
