@@ -1,7 +1,8 @@
 """Looks at the pods of candidates that are not all ready, whether they crash or cannot start.
 
 Pods are listed only for a candidate that lacks a pod, in its run or before it, for each at most once per
-interval, and nobody waits long for the answer: what was found before holds until there is a newer one.
+interval, and nobody waits long for the answers: what was found before holds until there is a newer one.
+Rollbacks stand behind these lists: all of a pass together have the time of one, who waited longest is first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 """Lists of pods that are asked for at the same time."""
 PATIENCE = 2.0
-"""Seconds to wait for a list of pods."""
+"""Seconds to wait for all lists of pods of one pass."""
 
 
 @dataclass
@@ -61,11 +62,17 @@ class Lookout:
 
     async def look_after(self, rollouts: Sequence[Rollout], now: float) -> None:
         """Tell rollouts what is wrong with their candidates' pods."""
+        until = asyncio.get_running_loop().time() + PATIENCE
 
         async def look(rollout: Rollout) -> None:
-            await self._look(rollout, now)
+            await self._look(rollout, now, until)
 
-        await abreast(look, [each for each in rollouts if each.unready or each.coming], limit=AT_ONCE)
+        wanting = [each for each in rollouts if each.unready or each.coming]
+        await abreast(look, sorted(wanting, key=self._asked_at), limit=AT_ONCE)
+
+    def _asked_at(self, rollout: Rollout) -> float:
+        known = self._known.get(rollout.key)
+        return known.asked_at if known else 0.0
 
     def remind(self, rollouts: Sequence[Rollout]) -> None:
         """Tell rollouts for which nobody can wait what was found last of the pods of their new candidates."""
@@ -78,7 +85,7 @@ class Lookout:
         """Forget all policies but these."""
         self._known = {key: each for key, each in self._known.items() if key in policies}
 
-    async def _look(self, rollout: Rollout, now: float) -> None:
+    async def _look(self, rollout: Rollout, now: float, until: float) -> None:
         selection = rollout.unready or rollout.coming
         if selection is None:
             return
@@ -87,14 +94,15 @@ class Lookout:
         known = self._known.get(rollout.key)
         if known is None or known.subject != subject:
             known = self._known[rollout.key] = _Known(subject, since)
-        if not 0 <= now - known.asked_at < rollout.entry.policy.spec.decision.interval.seconds:
+        is_recent = 0 <= now - known.asked_at < rollout.entry.policy.spec.decision.interval.seconds
+        if not is_recent and asyncio.get_running_loop().time() < until:
             known.asked_at = now
-            await self._ask(rollout, selection, known)
+            await self._ask(rollout, selection, known, until)
         rollout.failing = known.failing
 
-    async def _ask(self, rollout: Rollout, selection: Selection, known: _Known) -> None:
+    async def _ask(self, rollout: Rollout, selection: Selection, known: _Known, until: float) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout_at(until):
                 pods = await self._store.pods(rollout.ref.namespace, selection.labels)
             known.learn(pods)
         except (UnavailableError, TimeoutError) as error:

@@ -106,7 +106,11 @@ async def test_pods_are_listed_once_per_interval_while_they_are_awaited_and_not_
 @pytest.mark.parametrize("verb", ["pause", "retry"])
 @pytest.mark.parametrize(
     ("counts", "states"),
-    [(ALL_BUT_ONE, STALLED), ({**ALL_BUT_ONE, "conditions": past_deadline()}, STALLED), (COMING, PROGRESSING)],
+    [
+        (ALL_BUT_ONE, STALLED),
+        ({**ALL_BUT_ONE, "conditions": past_deadline()}, STALLED),
+        (COMING, PROGRESSING),
+    ],
 )
 async def test_an_action_that_is_refused_leaves_what_scripts_wait_for_as_it_is(
     rig: Rig, counts: dict[str, Any], states: dict[str, str], verb: str
