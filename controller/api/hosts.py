@@ -9,13 +9,16 @@ else, an API does not know its names: all are answered until some are given.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+import socket
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LOOPBACK = ("localhost", "*.localhost")
+OTHER_LOOPBACK = ("ip6-localhost", "ip6-loopback")
+"""What some systems call ::1."""
 IN_CLUSTER = ("*.svc", "*.svc.cluster.local")
 """Names of Services, which nobody outside of a cluster can own."""
 _LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
@@ -32,7 +35,7 @@ class Hosts:
         for name in given:
             if not (_is_address(name) or _NAME.fullmatch(name)):
                 raise ValueError(f"{name} is no name of a host, such as penstock.example.com")
-        self._anything = not given and not _is_loopback(bound)
+        self._anything = not given and not _is_loopback(_comparable(bound))
         self._names = (*given, *LOOPBACK, *IN_CLUSTER, _comparable(bound))
 
     def answers(self, host: str) -> bool:
@@ -58,4 +61,12 @@ def _is_address(name: str) -> bool:
 
 
 def _is_loopback(bound: str) -> bool:
-    return ip_address(bound).is_loopback if _is_address(bound) else bound == "localhost"
+    """Tell whether that is this machine only, however it is written: 127.1 is 127.0.0.1 to a socket."""
+    if any(_fits(bound, each) for each in (*LOOPBACK, *OTHER_LOOPBACK)):
+        return True
+    try:
+        address = ip_address(bound if ":" in bound else socket.inet_aton(bound))
+    except (ValueError, OSError):
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -21,14 +21,22 @@ STRANGE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bound", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        "127.0.0.1", "127.8.8.8", "::1", "[::1]", "::ffff:127.0.0.1", "127.1", "0x7f.1", "2130706433",
+        "localhost", "LocalHost", "localhost.", "app.localhost", "ip6-localhost",
+    ],
+)  # fmt: skip
 def test_on_loopback_addresses_and_names_that_nobody_else_can_own_are_answered(bound: str) -> None:
     hosts = Hosts(bound)
     assert [host for host in SAFE if not hosts.answers(host)] == []
     assert [host for host in STRANGE if hosts.answers(host)] == []
 
 
-@pytest.mark.parametrize("bound", ["", "0.0.0.0", "::", "10.0.0.7", "penstock.example.com"])
+@pytest.mark.parametrize(
+    "bound", ["", "0", "0.0.0.0", "::", "::ffff:10.0.0.7", "10.0.0.7", "penstock.example.com"]
+)
 def test_elsewhere_everything_is_answered_until_names_are_given(bound: str) -> None:
     assert all(Hosts(bound).answers(host) for host in (*SAFE, *STRANGE))
     hosts = Hosts(bound, ["Shop.example.com.", "*.corp.example"])
