@@ -145,6 +145,11 @@ class Witness:
                 is_ours = now.weights != before.weights and now.owners == PENSTOCK
                 if is_ours and not self._may_lack(now.version, now.version):
                     assert now.weights == self._wanted_at(name, now.version), f"{name}: {now} was not wanted"
+        in_force = any(each.applied for statuses in self.told.values() for each in statuses)
+        ours = any(each.owners == PENSTOCK for versions in self.routes.values() for each in versions)
+        assert ours or not in_force or self._gaps, (
+            "weights came into force, but no write is known to be Penstock's"
+        )
         for name, statuses in self.told.items():
             for earlier, later in pairwise(statuses):
                 followed = follows(earlier, later) or self._may_lack(earlier.version, later.version)
