@@ -114,6 +114,27 @@ def test_what_the_default_values_make(helm):
     )  # fmt: skip
 
 
+def test_names_that_yaml_would_take_for_numbers_or_truth_stay_names(helm):
+    def named(value):
+        for key, found in value.items() if isinstance(value, dict) else ():
+            if key in {"name", "key"}:
+                yield found
+            yield from named(found)
+        for each in value if isinstance(value, list) else ():
+            yield from named(each)
+
+    guarded = {
+        "url": "", "existingSecret": "123", "caConfigMap": "0", "caKey": "1e3",
+        "clientCertificateSecret": "1.5", "secretKeys": {"url": "007", "token": "on", "headers": "null"},
+    }  # fmt: skip
+    postgresql = {"store": "postgresql", "postgresql": {"existingSecret": "12", "key": "0x1"}}
+    token = {"token": {"existingSecret": "1e9", "key": "yes"}}
+    made = objects(helm, "there", prometheus=guarded, history=postgresql, api=token)
+    names = list(named(only(made, "Deployment")))
+    assert all(isinstance(name, str) for name in names)
+    assert {"123", "0", "1e3", "1.5", "007", "on", "null", "12", "0x1", "1e9", "yes"} <= set(names)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

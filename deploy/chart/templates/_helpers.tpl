@@ -63,22 +63,22 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with .Values.prometheus }}
 {{- if and .existingSecret .secretKeys.token }}
 - secret:
-    name: {{ .existingSecret }}
+    name: {{ .existingSecret | quote }}
     items: [{key: {{ .secretKeys.token | quote }}, path: token}]
 {{- end }}
 {{- if .caConfigMap }}
 - configMap:
-    name: {{ .caConfigMap }}
+    name: {{ .caConfigMap | quote }}
     items: [{key: {{ .caKey | quote }}, path: ca.crt}]
 {{- end }}
 {{- if .caSecret }}
 - secret:
-    name: {{ .caSecret }}
+    name: {{ .caSecret | quote }}
     items: [{key: {{ .caKey | quote }}, path: ca.crt}]
 {{- end }}
 {{- if .clientCertificateSecret }}
 - secret:
-    name: {{ .clientCertificateSecret }}
+    name: {{ .clientCertificateSecret | quote }}
     items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
 {{- end }}
 {{- end }}
