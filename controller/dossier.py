@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from policies.model import MetricTemplate, RolloutPolicy
 
 DROPPED = "the policy was edited: what was measured until now does not answer it, and measuring starts anew"
+FOREIGN = (
+    "another version of Penstock wrote down what was measured until now, and this one cannot read it: "
+    "measuring starts anew"
+)
 LOST = (
     "the history has nothing of this run: what was measured until now counts no more, and measuring starts "
     "anew with what Prometheus has of the present step"
@@ -202,12 +206,12 @@ def restored(run: str, design: Design, stored: tuple[int, Mapping[str, Any]] | N
     if not stored[1]:
         return Dossier(run, design, fresh(design))
     cursor, kept = stored
-    if kept.get("design") == fingerprint(design):
-        try:
-            return _kept(run, design, cursor, kept)
-        except (ValueError, KeyError, TypeError):
-            pass  # written by another version of Penstock: it cannot be used either
-    return Dossier(run, design, fresh(design), cursor, news=DROPPED)
+    if kept.get("design") != fingerprint(design):
+        return Dossier(run, design, fresh(design), cursor, news=DROPPED)
+    try:
+        return _kept(run, design, cursor, kept)
+    except (ValueError, KeyError, TypeError):
+        return Dossier(run, design, fresh(design), cursor, news=FOREIGN)
 
 
 def _kept(run: str, design: Design, cursor: int, kept: Mapping[str, Any]) -> Dossier:

@@ -117,6 +117,18 @@ def test_an_engine_that_adds_up_intervals_forgets_those_of_another_split() -> No
     assert kept.engine.since == mending.since
 
 
+def test_evidence_that_this_version_cannot_read_is_not_called_an_edit() -> None:
+    dossier = judged("sequential", *[400] * 3, *[200] * 9)
+    stored = dossier.stored()
+    later = {**stored, "state": {**stored["state"], "version": 4}}
+    edited = {**stored, "design": "another"}
+    for kept, words in ((later, "another version of Penstock"), (edited, "the policy was edited")):
+        found = restored("run", dossier.design, (dossier.cursor, kept))
+        assert found.news.startswith(words)
+        assert (found.cursor, found.evidence.looks) == (dossier.cursor, 0)
+    assert restored("run", dossier.design, (dossier.cursor, stored)).news == ""
+
+
 def test_a_run_that_is_invalid_for_its_counters_alone_has_nothing_to_be_mended() -> None:
     design = Design((ERRORS,), 0.05, 0.05, planned_looks=100, min_samples=100)
     broken = replace(interval(10, 200), inconsistent=("errors: counters fell",))
