@@ -83,6 +83,8 @@ DECIDED = PROGRESS | {"Paused"}
 """Conditions that say what was decided last."""
 ENDINGS = frozenset({"RollBack", "Promote", "Supersede", "Delete"})
 """Decisions that end a run."""
+ASIDE = frozenset({"Alarm", "EndWatch"})
+"""Decisions about a version that was promoted before: they say nothing of how far the next one is."""
 
 
 def _truth(value: bool | None) -> Truth:
@@ -99,6 +101,35 @@ def with_conditions(
     if decision.action == "Refuse":
         return decision.status
     status, run = decision.status, decision.status.run
+    table = _table(decision, world, judgement)
+    told = _told(status, table) if decision.reason in PASSING else {}
+    if decision.reason == ROLLING_OUT:
+        told = dict.fromkeys(PROGRESS, (ROLLING_OUT, _awaited(decision)))
+    aside = {each.type for each in status.conditions if each.type in PROGRESS and decision.action in ASIDE}
+    for type_, value in table:
+        if type_ in aside:
+            continue
+        reason, message = (
+            _why_copy(type_, run) or told.get(type_) or _why(type_, decision, world, judgement, run)
+        )
+        status = status.with_condition(
+            type_, _truth(value), reason, message, now=now, generation=generation, reword=reason in REWORDED
+        )
+    # an ended run keeps the verdict that ended it
+    judged = (run is not None and run.active) or decision.action in ENDINGS
+    verdict = judgement.kind if judged else status.verdict
+    return status.model_copy(
+        update={
+            "observed_generation": generation,
+            "verdict": verdict,
+            "summary": summary(decision, judgement),
+        }
+    )
+
+
+def _table(decision: Decision, world: World, judgement: Judgement) -> tuple[tuple[str, bool | None], ...]:
+    """Return how each condition stands; None is unknown."""
+    run = decision.status.run
     active = run is not None and run.active
     coming = decision.reason == ROLLING_OUT
     busy = active or coming or (run is not None and run.copies)
@@ -118,27 +149,8 @@ def with_conditions(
         ("MetricsAvailable", not silent if active else None),
     )
     if run is not None and run.copying is not None:
-        table = (*table, ("Copied", run.copying.phase == "Done"))
-    told = _told(status, table) if decision.reason in PASSING else {}
-    if coming:
-        told = dict.fromkeys(PROGRESS, (ROLLING_OUT, _awaited(decision)))
-    for type_, value in table:
-        reason, message = (
-            _why_copy(type_, run) or told.get(type_) or _why(type_, decision, world, judgement, run)
-        )
-        status = status.with_condition(
-            type_, _truth(value), reason, message, now=now, generation=generation, reword=reason in REWORDED
-        )
-    # an ended run keeps the verdict that ended it
-    judged = active or decision.action in ENDINGS
-    verdict = judgement.kind if judged else status.verdict
-    return status.model_copy(
-        update={
-            "observed_generation": generation,
-            "verdict": verdict,
-            "summary": summary(decision, judgement),
-        }
-    )
+        return (*table, ("Copied", run.copying.phase == "Done"))
+    return table
 
 
 def _told(status: Status, table: tuple[tuple[str, bool | None], ...]) -> Mapping[str, tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.conditions import looked_at, with_conditions
-from controller.decision import Judgement, World
+from controller.decision import Decision, Judgement, World
 from controller.machine import decide
 from controller.ports import Applied
 from controller.status import Status
@@ -131,3 +131,22 @@ def test_weights_are_left_out_before_there_are_any() -> None:
     assert "weights" not in Status().dump()
     assert Status.of({"status": Status().dump()}) == Status()
     assert Status(weights={"stable": 100}).dump()["weights"] == {"stable": 100}
+
+
+@pytest.mark.parametrize("reason", ["RollingOut", "CrashLoop", "NotReady"])
+@pytest.mark.parametrize("action", ["Refuse", "Alarm", "EndWatch"])
+def test_what_is_decided_beside_a_rollout_that_is_not_ready_never_makes_it_so(
+    reason: str, action: str
+) -> None:
+    """A script that waits for Ready may look in that moment."""
+    promoted, _ = conditions(on_step(2)[0], on_step(2)[1], judged("Safe"))
+    promoted, _ = conditions(promoted, world(live={"stable": 0, "candidate": 100}), Judgement())
+    held = Decision("Hold", reason, "its pods are not there", promoted)
+    before = with_conditions(held, World(), Judgement(), now=NOW, generation=3)
+    beside = Decision(action, "ForAMoment", "", before)
+    after = with_conditions(beside, World(), Judgement(), now=NOW, generation=3)
+    for type_ in ("Ready", "Reconciling", "Stalled", "Progressing"):
+        assert after.condition(type_) == before.condition(type_)
+    ready = after.condition("Ready")
+    assert ready is not None
+    assert ready.status == "False"
