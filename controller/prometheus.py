@@ -114,10 +114,10 @@ class PrometheusMetrics:
                 try:
                     _success(client.fetch(path, {"query": query, **asked}))
                 except BadAnswerError as error:
-                    if client.status == requests.codes.not_found and path != _PARSERS[-1][0]:
-                        continue
-                    if client.status == requests.codes.bad_request:
+                    if client.said and client.status == requests.codes.bad_request:
                         return f"{self.name} {error}"
+                    if path != _PARSERS[-1][0]:  # what others say of a path that they lack is no objection
+                        continue
                     if client.status != requests.codes.unprocessable:  # it was parsed, but not computed
                         raise
                 break
@@ -168,8 +168,8 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         super().__init__(url, retry=Retry(0, redirect=False, read=False), timeout=timeout)
         self._access = access
         self._max_bytes = max_bytes
-        self.date, self.status = "", 0
-        """When the last answer was given, by the server's clock, and its status."""
+        self.date, self.status, self.said = "", 0, ""
+        """Of the last answer: when it was given, by the server's clock, its status, and the error it told."""
         self._session.trust_env = False  # no proxy between Penstock and its Prometheus, no .netrc
         self._session.headers.update(access.sent_headers())
         if url.lower().startswith("https:"):
@@ -183,7 +183,7 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
             self.url + path, params=params, timeout=self._timeout, stream=True, allow_redirects=False
         ) as response:
             body = self._body(response, time.monotonic() + self._timeout)
-            self.date, self.status = response.headers.get("Date", ""), response.status_code
+            self.date, self.status, self.said = response.headers.get("Date", ""), response.status_code, ""
         if response.status_code != requests.codes.ok:
             raise BadAnswerError(self._refusal(response, body))
         return body
@@ -192,11 +192,11 @@ class _Client(PrometheusConnect):  # type: ignore[misc] # the package has no typ
         """Return what an answer says that is none; with what was sent, where that may be why."""
         sent = [response.request.headers.get(name, "") for name in ("Authorization", *self._access.headers)]
         reason = without_secrets(str(response.reason), self.url, sent)[:_SHOWN]
-        said = _told(without_secrets(body.decode(errors="replace"), self.url, sent))
+        self.said = _told(without_secrets(body.decode(errors="replace"), self.url, sent))
         redirect = ", and redirects are not followed" if response.is_redirect else ""
         refused = response.is_redirect or response.status_code in _REFUSALS
         how = f"; asked {self._access.told(self.url)}" if refused else ""
-        return f"answers {response.status_code} {reason}{said}{redirect}{how}"
+        return f"answers {response.status_code} {reason}{self.said}{redirect}{how}"
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         body = bytearray()

@@ -255,10 +255,13 @@ async def test_credentials_and_proxies_of_the_environment_are_not_used(fake, met
     await metrics.ready()
 
 
-async def test_a_prometheus_without_a_parser_is_asked_the_query_itself():
+@pytest.mark.parametrize("lacking", [400, 404, 405, 200])
+async def test_a_prometheus_without_a_parser_is_asked_the_query_itself(lacking):
+    """VictoriaMetrics answers 400 at a path that it lacks, and a proxy may answer with a page."""
+
     async def answer(request: web.Request) -> web.Response:
         if request.path != "/api/v1/query":
-            return web.Response(status=404)
+            return web.Response(status=lacking, text="unsupported path")
         good, time = request.query["query"] == "up", request.query["time"]
         body = {"status": "success"} if good else {"status": "error", "error": f"no PromQL at {time}"}
         return web.json_response(body, status=200 if good else 400)
@@ -272,7 +275,9 @@ async def test_a_prometheus_without_a_parser_is_asked_the_query_itself():
         await metrics.close()
 
 
-@pytest.mark.parametrize(("status", "body"), [(503, "{}"), (404, ""), (200, "<html>Log in</html>")])
+@pytest.mark.parametrize(
+    ("status", "body"), [(503, "{}"), (404, ""), (400, "no such page"), (200, "<html>Log in</html>")]
+)
 async def test_a_prometheus_that_cannot_be_asked_does_not_call_a_query_good(fake, metrics, status, body):
     fake.status, fake.body = status, body
     with pytest.raises(UnavailableError):
