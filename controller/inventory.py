@@ -209,7 +209,8 @@ class Inventory:
         if old is not None and obj is not None and _spec_version(old.obj) == _spec_version(obj):
             status = Status.of(obj)
             seen = old.seen if old.status.weights == status.weights else None
-            self.policies[_key(ref)] = replace(old, obj=obj, status=status, seen=seen)
+            same = old.unchanged_by if old.status == status else None  # others may write a status too
+            self.policies[_key(ref)] = replace(old, obj=obj, status=status, seen=seen, unchanged_by=same)
             if old.invalid:
                 self.problems[ref] = old.invalid
             return

@@ -178,3 +178,20 @@ async def test_the_last_word_of_a_verdict_is_written_when_it_turns_no_more(
     assert "default/ranker" in rig.loop.lane
     await rig.run(60)
     assert (await rig.status()).verdict == other
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_conditions_that_somebody_else_wrote_are_put_right(rig: Rig, *, is_over: bool) -> None:
+    """A backup that is restored, say: nothing that decides has changed, but what scripts wait for has."""
+    await rig.start(GOOD, minSamples=100 if is_over else 1_000_000)
+    await rig.run(300 if is_over else 40, until=ended)
+    await rig.run(20)
+    right, obj = await rig.status(), await rig.store.get(POLICY)
+    wrong = [{**each, "status": "Unknown"} for each in obj["status"]["conditions"]]
+    version = obj["metadata"]["resourceVersion"]
+    rig.loop.changed(
+        await rig.store.patch_status(POLICY, {**obj["status"], "conditions": wrong}, resource_version=version)
+    )
+    await rig.run(2)
+    found = {each.type: each.status for each in (await rig.status()).conditions}
+    assert found == {each.type: each.status for each in right.conditions}
