@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.processes import of_folder
+from tests.support.recorded import assert_steps_in_order
 from tests.support.standalone import Said, Standalone, penstock, policy
 from tests.support.watched import PATIENCE
 
@@ -92,10 +93,10 @@ async def test_a_rollback_does_not_wait_for_a_locked_history_and_is_recorded_aft
 @pytest.mark.real
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_step_waits_for_a_locked_history(stack: Standalone) -> None:
-    edited = (await stack.status()).observed_generation
+    known = (await stack.until(lambda s: s.run, "a run")).observed_generation
     stack.write("policy.yaml", policy(MANY))
-    await stack.until(lambda s: s.observed_generation > edited, "the edited policy")
-    await stack.fresh_run()
+    await stack.until(lambda s: s.observed_generation > known, "the edited policy")
+    assert (await stack.fresh_run()).steps == len(MANY)
     with locked(stack.layout.history):
         await stack.intervals(3)  # a step that was recorded may still be taken
         run, weights = await stack.under_way(), await stack.weights()
@@ -103,6 +104,8 @@ async def test_a_step_waits_for_a_locked_history(stack: Standalone) -> None:
         assert (await stack.run(), await stack.weights()) == (run, weights)
     await stack.until(lambda s: s.run and s.run.step > run.step, "the next step")
     await stack.abort()
+    taken = MANY[: (await stack.run()).step + 1]
+    assert_steps_in_order(await stack.history(), [step["weight"] for step in taken])
 
 
 @pytest.mark.real
