@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def lint(
+    ctx: typer.Context,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or folders; - is stdin.")],
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="For people, or for scripts.")
@@ -61,7 +62,7 @@ def lint(
     sources = [(name(file), read(file)) for file in manifests(files)]
     parsed = parse(sources)
     findings = _findings(parsed)
-    if prometheus_url:
+    if prometheus_url is not None:  # an empty one is no address, and is told so
         access = prometheus.access(
             prometheus_url, prometheus_token_file, prometheus_header, prometheus_ca_file,
             prometheus_cert_file, prometheus_key_file,
@@ -69,7 +70,21 @@ def lint(
         told = {finding.object for finding in findings if finding.code == "PS059"}
         untold = [each for each in parsed.templates if each.document.name not in told]
         findings += asyncio.run(_objections(prometheus_url, access, untold))
+    else:
+        _check_use(ctx)
     _tell(sorted(findings, key=_reading_order), output, len(sources))
+
+
+def _check_use(ctx: typer.Context) -> None:
+    """Refuse options of a Prometheus where none is asked; variables may be there for other commands."""
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name or "")
+        if (
+            (option.name or "").startswith("prometheus_")
+            and source is not None
+            and source.name == "COMMANDLINE"
+        ):
+            fail(f"{option.opts[0]} needs --prometheus: without it, no Prometheus is asked", 2)
 
 
 def _tell(findings: Sequence[Finding], output: str, files: int) -> NoReturn:

@@ -101,6 +101,26 @@ async def test_a_prometheus_is_asked_to_parse_the_queries_that_are_no_problem_ye
     assert "answers 503" in down.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--prometheus", ""], "must be http(s)://HOST"),
+        (["--prometheus-token-file", "token"], "--prometheus-token-file needs --prometheus"),
+        (["--prometheus-header", "X-Scope-OrgID=team"], "--prometheus-header needs --prometheus"),
+    ],
+)
+def test_options_of_a_prometheus_that_would_not_be_asked_are_refused(penstock, folder, options, words):
+    """`--prometheus "$URL"` without the variable must not pass for a check."""
+    result = penstock(folder(vs=GOOD) / "vs.yaml", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+
+
+def test_the_variables_of_other_commands_do_not_disturb(penstock, folder, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_PROMETHEUS_TOKEN_FILE", "token")
+    assert penstock(folder(vs=GOOD) / "vs.yaml").exit_code == 0
+
+
 def test_an_error_is_one_line_with_its_place_and_status_1(penstock, folder):
     path = folder(vs=BAD) / "vs.yaml"
     result = penstock(path)
