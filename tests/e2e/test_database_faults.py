@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from controller.history import WAIT_SECONDS
 from tests.support.processes import of_folder
 from tests.support.recorded import assert_steps_in_order
 from tests.support.standalone import Said, Standalone, penstock, policy
@@ -100,7 +101,7 @@ async def test_a_step_waits_for_a_locked_history(stack: Standalone) -> None:
     with locked(stack.layout.history):
         await stack.intervals(3)  # a step that was recorded may still be taken
         run, weights = await stack.under_way(), await stack.weights()
-        await stack.intervals(4)
+        await stack.intervals(2 * WAIT_SECONDS)  # until the record of a step has been given up, too
         assert (await stack.run(), await stack.weights()) == (run, weights)
     await stack.until(lambda s: s.run and s.run.step > run.step, "the next step")
     await stack.abort()
