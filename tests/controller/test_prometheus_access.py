@@ -184,7 +184,7 @@ async def test_no_secret_is_told_even_if_the_server_repeats_it(token, caplog, st
         said = f"{TOKEN} hunter2hunter2 {secret} bWU6aHVudGVyMmh1bnRlcjI="
         fake.body = json.dumps({"status": "error", "error": said})
         password = fake.url.replace("//", "//me:hunter2hunter2@")
-        with caplog.at_level(logging.DEBUG):
+        with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="urllib3"):
             for url, access in ((fake.url, {"token_file": token}), (password, {})):
                 async with metrics_of(url, headers={"X-Key": secret}, **access) as metrics:
                     with pytest.raises(UnavailableError) as caught:
