@@ -58,7 +58,7 @@ import numpy as np
 
 from analysis import margin
 from analysis.packing import pack_exact, unpack_exact
-from analysis.srm import is_rejected
+from analysis.srm import cost, is_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,7 @@ KEPT = 20
 """So many episodes are remembered, the newest."""
 _BOUND = -math.log(ALPHA)
 _CAP = 1.3 * _BOUND
+_LOG_TILTS = np.array([math.log(BOUNDARY), -math.log(BOUNDARY)])
 _NOTHING = 0.0, 0.0
 
 
@@ -182,11 +183,7 @@ def _log_ratios(interval: Interval) -> tuple[float, float]:
     if interval.requests is None or not 0 < share < 1:
         return _NOTHING
     control, candidate = interval.requests
-    tilt = math.log(BOUNDARY)
-    large, small = (
-        (control + candidate) * math.log1p(share * math.expm1(each)) - candidate * each
-        for each in (tilt, -tilt)
-    )
+    large, small = ((control + candidate) * cost(share, _LOG_TILTS) - candidate * _LOG_TILTS).tolist()
     return large, small
 
 

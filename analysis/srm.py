@@ -44,6 +44,11 @@ LOG_TILTS: Floats = np.concatenate([-_DISTANCES[::-1], _DISTANCES])
 LOG_TILTS.flags.writeable = False
 
 
+def cost(share: Floats | float, log_tilts: Floats) -> Floats:
+    """Return what a tilt pays for a request: ln(1 - rho + theta rho), at the intended share(s) rho."""
+    return np.log1p(share * np.expm1(log_tilts))
+
+
 class Split(NamedTuple):
     """The candidate's intended share in some intervals, and what every tilt pays for a request."""
 
@@ -53,7 +58,7 @@ class Split(NamedTuple):
     @classmethod
     def of(cls, share: Floats) -> Split:
         """Return what follows from the shares alone: (intervals, tilts)."""
-        return cls(share, np.log1p(share[:, None] * np.expm1(LOG_TILTS)))
+        return cls(share, cost(share[:, None], LOG_TILTS))
 
     def log_increments(self, control: Floats, candidate: Floats) -> Floats:
         """Return, per interval (rows) and tilt (columns), ln of the factor of the martingale."""
